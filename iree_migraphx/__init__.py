@@ -1,0 +1,1 @@
+"""iree_migraphx: IREE writes the kernels of MIGraphX's fused subgraphs."""

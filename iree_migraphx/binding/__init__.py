@@ -1,0 +1,1 @@
+"""MIGraphX as this package sees it: the library, its C API, its objects, custom operators."""

@@ -1,0 +1,1 @@
+"""A serialized program as Python data: read, write, edit, fold constants."""

@@ -1,0 +1,1 @@
+"""MLIR to an accepted kernel: targets, iree-compile, code objects, cache, workers."""

@@ -1,0 +1,1 @@
+"""One subgraph as MLIR."""

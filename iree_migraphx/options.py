@@ -1,0 +1,177 @@
+"""Every setting in one typed place: default < environment < argument. Nothing else reads the environment.
+
+The names IREE_BIN, IREE_CONFIG, IREE_DEBUG and IREE_DISABLE are the prototype's and mean what they meant there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+import yaml
+
+from iree_migraphx.errors import OptionError
+
+_TRUE = {"1", "on", "true", "yes"}
+_FALSE = {"", "0", "off", "false", "no"}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a program is compiled.
+
+    Attributes:
+        disable: leave everything to MIGraphX (IREE_DISABLE=1).
+        debug: 0 one line, 1 what happens, 2 everything, on stderr (IREE_DEBUG).
+        iree_bin: the compiler, or the folder it is in (IREE_BIN); None searches IREE_TOOL_PATH, the wheel, PATH.
+        iree_tool_path: a folder with IREE's tools (IREE_TOOL_PATH), searched after `iree_bin`.
+        flags: extra flags for iree-compile (from the YAML list that IREE_CONFIG names).
+        eligible: "all" takes every convolution and dot that types and shapes allow.
+        arch: what IREE compiles for; None is this machine's CPU for the target "ref" (IREE_MIGRAPHX_ARCH).
+        workers: compilers that run at once; 0 is one a core (IREE_MIGRAPHX_WORKERS).
+        timeout: seconds that one kernel may take (IREE_MIGRAPHX_TIMEOUT).
+        cache: keep compiled kernels on disk (IREE_MIGRAPHX_CACHE=0 turns it off).
+        cache_dir: where (IREE_MIGRAPHX_CACHE_DIR); the platform's cache folder by default.
+        threads: threads of a host kernel; 0 is one a core (IREE_MIGRAPHX_THREADS).
+        quiet: leave out the one-line summary and the progress (IREE_MIGRAPHX_QUIET=1).
+    """
+
+    disable: bool = False
+    debug: int = 0
+    iree_bin: Path | None = None
+    iree_tool_path: Path | None = None
+    flags: tuple[str, ...] = ()
+    eligible: Literal["all"] = "all"
+    arch: str | None = None
+    workers: int = 0
+    timeout: float = 120.0
+    cache: bool = True
+    cache_dir: Path = dataclasses.field(default_factory=lambda: Path(platformdirs.user_cache_dir("iree_migraphx")))
+    threads: int = 0
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.debug in (0, 1, 2), "debug (IREE_DEBUG)", self.debug, "0, 1 or 2")
+        _require(self.eligible == "all", "eligible", self.eligible, '"all"')
+        _require(self.workers >= 0, "workers", self.workers, "0 (one a core) or more")
+        _require(self.threads >= 0, "threads", self.threads, "0 (one a core) or more")
+        _require(self.timeout > 0, "timeout", self.timeout, "a number of seconds above 0")
+
+    @property
+    def worker_count(self) -> int:
+        """Compilers that run at once."""
+        return self.workers or available_cores()
+
+    @property
+    def thread_count(self) -> int:
+        """Threads of a host kernel."""
+        return self.threads or available_cores()
+
+    @classmethod
+    def resolve(cls, environment: Mapping[str, str] | None = None, **arguments: Any) -> Options:
+        """Build the options of one compile from the environment and the caller's arguments, which win.
+
+        Raises:
+            OptionError: an argument nobody knows, a variable with a value it can't have, an unreadable IREE_CONFIG.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in arguments:
+            if name not in known:
+                raise OptionError(f"no option named {name!r}{_did_you_mean(name, known)}")
+        environment = os.environ if environment is None else environment
+        settings = _from_environment(environment)
+        settings.update(arguments)
+        return cls(**settings)
+
+
+def available_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read_config(path: Path) -> tuple[str, ...]:
+    """Flags for iree-compile from a YAML list, as the prototype's IREE_CONFIG.
+
+    Raises:
+        OptionError: no such file, not YAML, or not a list of strings that start with "--".
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"IREE_CONFIG names {path}, which can't be read: {error}") from error
+    try:
+        flags = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise OptionError(f"IREE_CONFIG names {path}, which is not valid YAML: {error}") from error
+    if flags is None:
+        return ()
+    if not isinstance(flags, list) or not all(isinstance(flag, str) and flag.startswith("-") for flag in flags):
+        raise OptionError(
+            f"IREE_CONFIG names {path}, which must hold a YAML list of iree-compile flags "
+            "(each line like `- --iree-opt-level=O3`)"
+        )
+    return tuple(flags)
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    readers: dict[str, tuple[str, Any]] = {
+        "IREE_DISABLE": ("disable", _bool),
+        "IREE_DEBUG": ("debug", _int),
+        "IREE_BIN": ("iree_bin", lambda name, text: Path(text)),
+        "IREE_TOOL_PATH": ("iree_tool_path", lambda name, text: Path(text)),
+        "IREE_CONFIG": ("flags", lambda name, text: read_config(Path(text))),
+        "IREE_MIGRAPHX_ARCH": ("arch", lambda name, text: text),
+        "IREE_MIGRAPHX_WORKERS": ("workers", _int),
+        "IREE_MIGRAPHX_TIMEOUT": ("timeout", _float),
+        "IREE_MIGRAPHX_CACHE": ("cache", _bool),
+        "IREE_MIGRAPHX_CACHE_DIR": ("cache_dir", lambda name, text: Path(text).expanduser()),
+        "IREE_MIGRAPHX_THREADS": ("threads", _int),
+        "IREE_MIGRAPHX_QUIET": ("quiet", _bool),
+    }
+    for name in environment:
+        if name.startswith("IREE_MIGRAPHX_") and name not in readers:
+            raise OptionError(f"the environment sets {name}, which is not a setting{_did_you_mean(name, readers)}")
+    settings = {}
+    for name, (field, read) in readers.items():
+        text = environment.get(name, "")
+        if text:
+            settings[field] = read(name, text)
+    return settings
+
+
+def _bool(name: str, text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise OptionError(f"{name}={text!r} is neither on (1) nor off (0)")
+
+
+def _int(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise OptionError(f"{name}={text!r} is not a whole number") from error
+
+
+def _float(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise OptionError(f"{name}={text!r} is not a number") from error
+
+
+def _require(condition: bool, name: str, value: object, wanted: str) -> None:
+    if not condition:
+        raise OptionError(f"{name} is {value!r}; it must be {wanted}")
+
+
+def _did_you_mean(name: str, known: Mapping[str, Any] | set[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,1 @@
+"""Which instructions make one subgraph."""

@@ -1,0 +1,51 @@
+"""A subgraph: the instructions that one kernel replaces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from iree_migraphx.ir.model import Instruction, Module, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Subgraph:
+    """A convex set of instructions of one module around an anchor, with one result.
+
+    Attributes:
+        name: unique in the program, after its operators: "convolution_add_relu_3".
+        anchor: operator name of the anchor.
+        module: the module that holds it.
+        members: ids of the instructions it replaces, in execution order; the last one is the result.
+        operands: ids of the values it reads, in the order of the kernel's arguments; no value twice.
+        body: the same computation by itself: one @param "x0", "x1", … an operand with the operand's own type,
+            lengths and strides, the members, and a @return. MIGraphX can run it as a program's main module.
+        key: equal for subgraphs that one kernel can serve: a digest of the body with names taken out.
+    """
+
+    name: str
+    anchor: str
+    module: str
+    members: tuple[str, ...]
+    operands: tuple[str, ...]
+    body: Module
+    key: str
+
+    @property
+    def parameters(self) -> tuple[Instruction, ...]:
+        """The body's parameters, in the order of `operands`."""
+        return tuple(instruction for instruction in self.body.instructions if instruction.name == "@param")
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Operator names of the members, in order."""
+        return tuple(i.name for i in self.body.instructions if not i.name.startswith("@"))
+
+    @property
+    def result(self) -> str:
+        """Id of the value that the kernel computes."""
+        return self.members[-1]
+
+    @property
+    def result_shape(self) -> Shape:
+        """Type, lengths and strides that readers of the result expect."""
+        return next(i for i in reversed(self.body.instructions) if i.name != "@return").shape

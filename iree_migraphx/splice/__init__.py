@@ -1,0 +1,1 @@
+"""Kernels back into the program."""

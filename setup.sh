@@ -1,0 +1,265 @@
+#!/usr/bin/env bash
+# Sets up everything iree_migraphx needs, below ROOT_DIR, without root. `./setup.sh help` lists the steps.
+# Every step can be called by itself and again: what is done already is not done twice.
+set -euo pipefail
+
+REPO_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+ROOT_DIR=${ROOT_DIR:-$REPO_DIR/.root}
+PYTHON=${PYTHON:-python3}
+ROCM_PATH=${ROCM_PATH:-/opt/rocm}
+
+MIGRAPHX_DIR=$ROOT_DIR/migraphx # Debian's packages, unpacked; absent where the machine has its own MIGraphX
+VENV_DIR=$ROOT_DIR/venv
+CACHE_DIR=$ROOT_DIR/cache
+IREE_VERSION=3.13.0
+DEBIAN_SUITE=sid
+# The ref target's libraries and the C library they were built against; the gpu target's dependencies are left out.
+DEBIAN_PACKAGES="migraphx-tools libmigraphx-c3 libmigraphx-c-dev
+  libc6 libstdc++6 libgcc-s1 libprotobuf32t64 libsqlite3-0 zlib1g"
+
+say() { printf 'setup.sh: %s\n' "$*" >&2; }
+die() {
+  say "error: $*"
+  exit 1
+}
+
+#: setup_dirs        create the folders below ROOT_DIR
+setup_dirs() {
+  mkdir -p "$ROOT_DIR" "$CACHE_DIR"
+}
+
+#: install_migraphx  find a MIGraphX that is there already, else unpack Debian's packages below ROOT_DIR
+install_migraphx() {
+  setup_dirs
+  local found
+  if [ -z "${SETUP_FORCE_DEBIAN:-}" ] && found=$(installed_migraphx); then
+    say "MIGraphX is installed already: $found"
+    return
+  fi
+  if [ -e "$MIGRAPHX_DIR/.complete" ]; then
+    say "MIGraphX is in $MIGRAPHX_DIR already"
+    return
+  fi
+  say "no MIGraphX on this machine; fetching Debian's packages (about 30 MB, once)"
+  fetch_debian_packages
+  say "MIGraphX unpacked into $MIGRAPHX_DIR"
+}
+
+# Prints the libmigraphx_c that this machine's own loader finds, ROCm's first.
+installed_migraphx() {
+  local candidate
+  for candidate in "$ROCM_PATH"/lib/libmigraphx_c.so.3 "$ROCM_PATH"/lib/migraphx/lib/libmigraphx_c.so.3; do
+    [ -e "$candidate" ] && printf '%s\n' "$candidate" && return
+  done
+  PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null | awk '/libmigraphx_c\.so\.3 / {print $NF; found = 1; exit} END {exit !found}'
+}
+
+fetch_debian_packages() {
+  local tool
+  for tool in apt-get apt-cache dpkg; do
+    command -v $tool >/dev/null || die "MIGraphX is not installed, and without $tool it can't be fetched from Debian." \
+      "Install ROCm's package (migraphx, https://rocm.docs.amd.com) or point ROCM_PATH at an installation."
+  done
+  [ "$(dpkg --print-architecture)" = amd64 ] ||
+    die "MIGraphX is not installed, and Debian's fallback is for amd64 only. Install ROCm's migraphx package."
+  local apt=$ROOT_DIR/apt unpacked=$MIGRAPHX_DIR.partial mirror keyring
+  keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+  [ -e "$keyring" ] || die "MIGraphX is not installed, and $keyring, which verifies Debian's packages, is missing." \
+    "Install ROCm's migraphx package, or the package debian-archive-keyring, and run this again."
+  mirror=$(debian_mirror) || die "apt's configuration names no Debian mirror. Set DEBIAN_MIRROR, or install ROCm's migraphx package."
+
+  rm -rf "$unpacked"
+  mkdir -p "$apt/lists/partial" "$apt/archives/partial" "$apt/state" "$apt/debs" "$unpacked"
+  : >"$apt/status"
+  printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$mirror" "$DEBIAN_SUITE" >"$apt/sources.list"
+  cat >"$apt/apt.conf" <<CONF
+Dir::Etc::SourceList "$apt/sources.list";
+Dir::Etc::SourceParts "-";
+Dir::State "$apt/state";
+Dir::State::Lists "$apt/lists";
+Dir::State::status "$apt/status";
+Dir::Cache "$apt";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+APT::Sandbox::User "";
+Acquire::Retries "3";
+CONF
+  local log=$apt/update.log
+  if ! APT_CONFIG=$apt/apt.conf apt-get update >"$log" 2>&1 || grep -q '^[EW]: .*Failed to fetch' "$log"; then
+    # A frozen mirror serves a Release file whose date has passed; its signature is checked all the same.
+    grep -qi 'expired\|not valid' "$log" || { cat "$log" >&2; die "apt-get could not read the suite $DEBIAN_SUITE of the Debian mirror"; }
+    APT_CONFIG=$apt/apt.conf apt-get -o Acquire::Check-Valid-Until=false update >"$log" 2>&1 ||
+      { cat "$log" >&2; die "apt-get could not read the suite $DEBIAN_SUITE of the Debian mirror"; }
+  fi
+  # shellcheck disable=SC2086 # one word a package
+  (cd "$apt/debs" && rm -f ./*.deb && APT_CONFIG=$apt/apt.conf apt-get download -q $DEBIAN_PACKAGES >"$apt/download.log" 2>&1) ||
+    { cat "$apt/download.log" >&2; die "apt-get could not fetch MIGraphX's packages"; }
+  local deb
+  for deb in "$apt"/debs/*.deb; do dpkg -x "$deb" "$unpacked"; done
+  check_debian_tree "$unpacked"
+  touch "$unpacked/.complete"
+  rm -rf "$MIGRAPHX_DIR" "$apt/debs"
+  mv "$unpacked" "$MIGRAPHX_DIR"
+}
+
+# The mirror that apt itself uses for Debian's main component.
+debian_mirror() {
+  if [ -n "${DEBIAN_MIRROR:-}" ]; then
+    printf '%s\n' "$DEBIAN_MIRROR"
+    return
+  fi
+  local targets
+  targets=$(apt-get indextargets --format '$(ORIGIN) $(COMPONENT) $(SITE)' 'Created-By: Packages')
+  # The origin is known only after an apt-get update; before it, the site's own path says debian.
+  awk '($1 == "Debian" && $2 == "main") {print $3; found = 1; exit} END {exit !found}' <<<"$targets" ||
+    awk '$NF ~ /\/debian\/?$/ {print $NF; found = 1; exit} END {exit !found}' <<<"$targets"
+}
+
+# Every library of the ref target must resolve inside the tree.
+check_debian_tree() {
+  local lib=$1/usr/lib/x86_64-linux-gnu missing target
+  for target in "$lib/libmigraphx_c.so.3" "$lib"/migraphx/lib/libmigraphx_{ref,onnx,tf}.so.[0-9]*; do
+    missing=$("$lib/ld-linux-x86-64.so.2" --library-path "$lib:$lib/migraphx/lib" --list "$target" 2>&1 | grep 'not found' || true)
+    [ -z "$missing" ] || die "Debian's MIGraphX needs libraries that its list of packages in setup.sh lacks: $missing"
+  done
+}
+
+#: install_iree      create the virtual environment with the IREE compiler and runtime
+install_iree() {
+  setup_dirs
+  make_venv
+  if "$VENV_DIR/bin/python" -c "import importlib.metadata as m; assert m.version('iree-base-compiler') == m.version('iree-base-runtime') == '$IREE_VERSION'" 2>/dev/null; then
+    say "IREE $IREE_VERSION is installed already"
+    return
+  fi
+  say "installing IREE $IREE_VERSION"
+  pip_install "iree-base-compiler==$IREE_VERSION" "iree-base-runtime==$IREE_VERSION"
+}
+
+#: install_package   install iree_migraphx itself, editable, with what the tests and examples need
+install_package() {
+  install_iree
+  local stamp=$VENV_DIR/.package wanted
+  wanted=$(cksum "$REPO_DIR/pyproject.toml")
+  if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+    say "iree_migraphx is installed already"
+    return
+  fi
+  say "installing iree_migraphx"
+  pip_install -e "$REPO_DIR[dev,examples]"
+  # The example's package wants a computer-vision library that only its own code uses: its models are all we need.
+  pip_install --no-deps rapidocr_onnxruntime==1.4.4
+  printf '%s\n' "$wanted" >"$stamp"
+}
+
+pip_install() {
+  "$VENV_DIR/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+}
+
+# A virtual environment whose interpreter runs under Debian's loader where MIGraphX came from there: its libraries need
+# a newer C library than the machine's. No file is patched and LD_LIBRARY_PATH is never set, so other programs are untouched.
+make_venv() {
+  if [ ! -e "$VENV_DIR/.created" ]; then
+    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || die "$PYTHON is older than Python 3.10; set PYTHON to a newer one"
+    rm -rf "$VENV_DIR"
+    "$PYTHON" -m venv --copies "$VENV_DIR" ||
+      die "$PYTHON can't create virtual environments; install its venv module (python3-venv on Debian)"
+    touch "$VENV_DIR/.created"
+  fi
+  wrap_python
+}
+
+wrap_python() {
+  local bin=$VENV_DIR/bin lib=$MIGRAPHX_DIR/usr/lib/x86_64-linux-gnu name
+  [ -e "$MIGRAPHX_DIR/.complete" ] || return 0
+  [ -e "$bin/.python-real" ] || cp -L "$bin/python3" "$bin/.python-real"
+  for name in python python3 "$(basename "$(ls -d "$VENV_DIR"/lib/python3*)")"; do
+    cat >"$bin/.$name.new" <<WRAPPER
+#!/bin/sh
+exec '$lib/ld-linux-x86-64.so.2' --argv0 "\$0" --library-path '$lib:$lib/migraphx/lib' '$bin/.python-real' "\$@"
+WRAPPER
+    chmod +x "$bin/.$name.new"
+    mv -f "$bin/.$name.new" "$bin/$name"
+  done
+}
+
+#: config            write an environment script and an example iree-config.yaml into ROOT_DIR
+config() {
+  setup_dirs
+  cat >"$ROOT_DIR/env.sh" <<ENV
+# Source this file to use iree_migraphx in a shell: . $ROOT_DIR/env.sh
+export PATH="$VENV_DIR/bin:\$PATH"
+# export IREE_CONFIG="$ROOT_DIR/iree-config.yaml"  # extra iree-compile flags
+# export IREE_DEBUG=1                              # 0: one line, 1: what happens, 2: everything
+# export IREE_DISABLE=1                            # plain MIGraphX
+# export IREE_BIN=/path/to/iree-compile            # another compiler
+ENV
+  [ -e "$ROOT_DIR/iree-config.yaml" ] || cat >"$ROOT_DIR/iree-config.yaml" <<'YAML'
+# Extra flags for iree-compile, one a line; used where IREE_CONFIG names this file.
+- --iree-opt-level=O3
+YAML
+  say "wrote $ROOT_DIR/env.sh and $ROOT_DIR/iree-config.yaml"
+}
+
+#: all               every step above
+all() {
+  install_migraphx
+  install_package
+  config
+}
+
+#: run [ARG...]      everything, then a real model with IREE's kernels in it (arguments go to examples/run_onnx.py)
+run() {
+  all
+  if [ $# -gt 0 ]; then
+    "$VENV_DIR/bin/python" "$REPO_DIR/examples/run_onnx.py" "$@"
+    return
+  fi
+  local model
+  model=$("$VENV_DIR/bin/python" -c "import importlib.util as u, pathlib; print(pathlib.Path(u.find_spec('rapidocr_onnxruntime').origin).parent / 'models/ch_PP-OCRv4_det_infer.onnx')")
+  say "PP-OCRv4 text detection on this machine's CPU, and its kernels for five GPUs"
+  "$VENV_DIR/bin/python" "$REPO_DIR/examples/run_onnx.py" "$model" --input-dim "@x 1 3 320 320" --check --iterations 3 \
+    --arch gfx942 --arch gfx90a --arch gfx950 --arch gfx1100 --arch gfx1201
+}
+
+#: test [ARG...]     everything, then the linters and the tests (arguments go to pytest)
+test() {
+  all
+  cd "$REPO_DIR"
+  "$VENV_DIR/bin/python" -m ruff check .
+  "$VENV_DIR/bin/python" -m ruff format --check .
+  "$VENV_DIR/bin/python" -m mypy
+  "$VENV_DIR/bin/python" -m pytest "$@"
+}
+
+#: clean             remove what the steps made, but keep downloads that are slow to fetch (MIGraphX)
+clean() {
+  rm -rf "$VENV_DIR" "$CACHE_DIR" "$ROOT_DIR/env.sh" "$ROOT_DIR/apt"
+}
+
+#: purge             remove everything the steps made
+purge() {
+  clean
+  rm -rf "$MIGRAPHX_DIR" "$MIGRAPHX_DIR.partial" "$ROOT_DIR/iree-config.yaml"
+  rmdir "$ROOT_DIR" 2>/dev/null || true
+}
+
+#: help              this list
+help() {
+  printf 'usage: ./setup.sh STEP [ARG...]\n\n'
+  sed -n 's/^#: /  /p' "${BASH_SOURCE[0]}"
+  printf '\nROOT_DIR (%s) holds everything; PYTHON, ROCM_PATH and DEBIAN_MIRROR override what is found.\n' "$ROOT_DIR"
+}
+
+main() {
+  local step=${1:-help}
+  [ $# -eq 0 ] || shift
+  case $step in
+    -h | --help) step=help ;;
+  esac
+  sed -n 's/^#: \([a-z_]*\).*/\1/p' "${BASH_SOURCE[0]}" | grep -qx -- "$step" ||
+    die "no step named '$step'; ./setup.sh help lists them"
+  "$step" "$@"
+}
+
+main "$@"
