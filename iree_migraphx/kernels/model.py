@@ -2,7 +2,8 @@
 
 The interface of a kernel, on every target: one function whose arguments are the operands in order, each a tensor of
 the operand's physical shape, then one `!hal.buffer {iree.abi.output = N : index}` a result, which is written in
-place. On a GPU that is also the order of the code object's pointer arguments.
+place. The pointers of a GPU's code object follow IREE's order, which is that of use: `GpuKernel.operands` says which is
+which.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Request:
     Attributes:
         symbol: the function's name, also the kernel's public name.
         mlir: the module's text.
-        arguments: how many pointers the kernel takes, results included.
+        arguments: how many arguments the function has, results included.
         anchor: the anchor's operator name, for progress and for flags by kind.
         cost: a guess of how long the compile takes; only the order matters (slowest first).
     """
@@ -48,6 +49,8 @@ class GpuKernel:
         symbol: the kernel's symbol in the code object.
         workgroups: number of workgroups in x.
         workgroup_size: work-items of a workgroup in x.
+        operands: for each pointer the kernel takes, in order, which of the request's arguments it is. The results come
+            last and in order; an operand that the computation does not read is not among them.
     """
 
     symbol: str
@@ -55,6 +58,7 @@ class GpuKernel:
     workgroups: int
     workgroup_size: int
     resources: KernelResources
+    operands: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
