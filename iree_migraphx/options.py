@@ -90,6 +90,17 @@ class Options:
         return cls(**settings)
 
 
+def rocm_path(environment: Mapping[str, str] | None = None) -> Path | None:
+    """ROCm's folder (ROCM_PATH), searched for MIGraphX's libraries before any other; None where it is not set."""
+    text = (os.environ if environment is None else environment).get("ROCM_PATH", "")
+    return Path(text) if text else None
+
+
+def inherited_environment(**changes: str) -> dict[str, str]:
+    """The environment for a program that this package starts: its own, changed."""
+    return {**os.environ, **changes}
+
+
 def available_cores() -> int:
     """Cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

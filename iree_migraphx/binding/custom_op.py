@@ -1,0 +1,272 @@
+"""Operators of MIGraphX's that are written in Python (migraphx_experimental_custom_op_*, src/api/api.cpp).
+
+MIGraphX copies an operator with every program, compile and load; it can't forget a name. So a name is registered once,
+all names share one set of C callbacks, and MIGraphX's "object" is a number that stands for the Python object.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import functools
+import threading
+from collections.abc import Sequence
+from ctypes import CFUNCTYPE, c_bool, c_int, c_size_t, c_void_p
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from iree_migraphx.binding import callbacks, capi
+from iree_migraphx.binding.datatypes import TUPLE
+from iree_migraphx.binding.shapes import shape
+from iree_migraphx.errors import InputError, MigraphxError
+
+_SUCCESS, _FAILURE = 0, 4  # migraphx_status
+
+
+class CustomOp(Protocol):
+    """An operator in Python. MIGraphX may call it on any thread, and on several at once.
+
+    Attributes:
+        name: its name in programs.
+        runs_on_offload_target: on the gpu target, `compute` gets addresses of the device's memory.
+    """
+
+    name: str
+    runs_on_offload_target: bool
+
+    def output_alias(self, inputs: Sequence[shape]) -> Sequence[int]:
+        """Index of the input whose memory is the result's, or nothing. May depend on the number of inputs only."""
+
+    def compute_shape(self, inputs: Sequence[shape]) -> shape:
+        """Shape of the result; pure. Raises where the operator can't take the inputs, which passes will try."""
+
+    def compute(self, pointers: Sequence[int], output: int) -> None:
+        """Compute the result.
+
+        Args:
+            pointers: addresses of the inputs.
+            output: address of the result: fresh zeroed memory, or the input's that output_alias names.
+        """
+
+    def released(self) -> None:
+        """No program holds the operator any more. A program that is loaded later may hold it again."""
+
+
+@dataclass
+class _Registered:
+    """What stands behind one name.
+
+    Attributes:
+        live: copies that MIGraphX holds.
+        resting: copies that its table of operators holds.
+        aliases: output_alias by the number of inputs.
+        shapes: compute_shape by the inputs.
+    """
+
+    op: CustomOp
+    live: int = 0
+    resting: int = 0
+    aliases: dict[int, int | None] = field(default_factory=dict)
+    shapes: dict[tuple[shape, ...], shape] = field(default_factory=dict)
+
+    def alias(self, inputs: Sequence[shape]) -> int | None:
+        """The input whose memory the result takes."""
+        named = [int(index) for index in self.op.output_alias(inputs)]
+        if len(named) > 1 or any(not 0 <= index < len(inputs) for index in named):
+            raise InputError(f"output_alias of {self.op.name} may name one of its {len(inputs)} inputs, not {named}")
+        self.aliases[len(inputs)] = named[0] if named else None
+        return self.aliases[len(inputs)]
+
+    def shape(self, inputs: tuple[shape, ...]) -> shape:
+        """The result's shape. Debian's MIGraphX asks for it in each run."""
+        found = self.shapes.get(inputs)
+        if found is None:
+            if any(given.type_string() == TUPLE for given in inputs):
+                raise InputError(f"the custom operator {self.op.name} can't take a tuple")
+            found = self.shapes[inputs] = self.op.compute_shape(inputs)
+        return found
+
+
+_LOCK = threading.Lock()
+_COUNTING = threading.Lock()
+_tokens: dict[str, int] = {}
+_registered: dict[int, _Registered] = {}
+_names: list[bytes] = []  # MIGraphX stores the pointer of the type's name
+
+
+def register_custom_op(op: CustomOp) -> None:
+    """Make an operator known to MIGraphX, before programs that use it are built or loaded.
+
+    A name that is registered already gets the new object in place of the old one, in programs that exist too.
+
+    Raises:
+        InputError: the name is empty or belongs to an operator of MIGraphX's own.
+        MigraphxError: MIGraphX refused it.
+    """
+    with _LOCK:
+        token = _tokens.get(op.name)
+        if token is not None:
+            with _COUNTING:
+                old = _registered[token]
+                _registered[token] = _Registered(op, old.live, old.resting)
+            return
+        if not op.name or _exists(op.name):
+            raise InputError(f"{op.name!r} can't name a custom operator: it is empty or one of MIGraphX's own names")
+        token = len(_registered) + 1
+        state = _registered[token] = _Registered(op)
+        _install(op.name, token, _COPY, _DELETE)
+        state.resting = state.live
+        _tokens[op.name] = token
+
+
+def _exists(name: str) -> bool:
+    try:
+        capi.new("operation", "operation_create", name.encode(), None, doing="make the operator")
+    except MigraphxError:
+        return False
+    return True
+
+
+def _install(name: str, token: int, copy: Any, delete: Any) -> None:
+    text = name.encode()
+    _names.append(text)
+    kind = "experimental_custom_op"
+    op = capi.new(kind, f"{kind}_create", token, copy, delete, text, text)
+    capi.call(f"{kind}_set_compute", op, _COMPUTE)
+    capi.call(f"{kind}_set_compute_shape", op, _COMPUTE_SHAPE)
+    capi.call(f"{kind}_set_output_alias", op, _OUTPUT_ALIAS)
+    capi.call(f"{kind}_set_runs_on_offload_target", op, _RUNS_ON_OFFLOAD_TARGET)
+    capi.guarded(f"register the operator {name!r}", f"{kind}_register", op)
+
+
+@atexit.register
+def _retire() -> None:
+    """Put operators without Python into MIGraphX's table, which C++ destroys when there is no Python any more.
+
+    labs stands for copy and delete: a copy that leaves its object NULL is never deleted (api.cpp, manage_generic_ptr).
+    """
+    harmless = ctypes.cast(ctypes.CDLL(None).labs, c_void_p)
+    for name, token in _tokens.items():
+        _install(name, token, harmless, harmless)
+
+
+def _report(error: BaseException, text: int, size: int) -> int:
+    """Tell MIGraphX that a callback failed; the exception itself waits for the call that it interrupts."""
+    callbacks.note(error)
+    line = callbacks.describe(error).encode()[: size - 1] + b"\0"
+    ctypes.memmove(text, line, len(line))
+    return _FAILURE
+
+
+def _copy(out: int, token: int) -> int:
+    with _COUNTING:
+        _registered[token].live += 1
+    c_void_p.from_address(out).value = token
+    return _SUCCESS
+
+
+def _delete(token: int) -> int:
+    with _COUNTING:
+        state = _registered[token]
+        state.live -= 1
+        unused = state.live == state.resting
+    if unused:
+        state.op.released()  # ctypes reports an exception as unraisable and gives MIGraphX 0, which means success
+    return _SUCCESS
+
+
+def _runs_on_offload_target(out: int, token: int, text: int, size: int) -> int:
+    try:
+        c_bool.from_address(out).value = _registered[token].op.runs_on_offload_target
+    except BaseException as error:
+        return _report(error, text, size)
+    return _SUCCESS
+
+
+def _output_alias(out: int, count: int, token: int, text: int, size: int, inputs: int) -> int:
+    try:
+        alias = _registered[token].alias(_shapes(inputs))
+        c_size_t.from_address(count).value = 0 if alias is None else 1
+        if alias is not None:
+            c_size_t.from_address(out).value = alias
+    except BaseException as error:
+        return _report(error, text, size)
+    return _SUCCESS
+
+
+def _compute_shape(out: int, token: int, text: int, size: int, inputs: int) -> int:
+    try:
+        result = _registered[token].shape(_shapes(inputs))
+        capi.call("shape_assign_to", out, result.handle())
+    except BaseException as error:
+        return _report(error, text, size)
+    return _SUCCESS
+
+
+def _compute(out: int, token: int, text: int, size: int, context: int, output: int, inputs: int) -> int:
+    """The hot path: getters of MIGraphX's are called without releasing the GIL, and no Python shape is made."""
+    fresh = c_void_p()
+    try:
+        c = _hot()
+        state = _registered[token]
+        number, slot = c_size_t(), c_void_p()
+        at = ctypes.byref(slot)
+        c.arguments_size(ctypes.byref(number), inputs)
+        pointers = []
+        for index in range(number.value):
+            c.arguments_get(at, inputs, index)
+            c.argument_buffer(at, slot)
+            pointers.append(slot.value or 0)
+        try:
+            alias = state.aliases[number.value]
+        except KeyError:
+            alias = state.alias(_argument_shapes(inputs))
+        if alias is not None:
+            state.op.compute(pointers, pointers[alias])
+            c.arguments_get(at, inputs, alias)
+            c.argument_assign_to(out, slot)
+            return _SUCCESS
+        capi.call("argument_create_empty", ctypes.byref(fresh), output)
+        c.argument_buffer(at, fresh)
+        state.op.compute(pointers, slot.value or 0)
+        c.argument_assign_to(out, fresh)
+    except BaseException as error:
+        return _report(error, text, size)
+    finally:
+        if fresh:
+            capi.function("argument_destroy")(fresh)
+    return _SUCCESS
+
+
+class _Hot(NamedTuple):
+    """Getters that can't fail on what MIGraphX itself hands over, and take less time than releasing the GIL."""
+
+    arguments_size: Any
+    arguments_get: Any
+    argument_buffer: Any
+    argument_assign_to: Any
+
+
+@functools.cache
+def _hot() -> _Hot:
+    return _Hot(*(capi.function(name, keep_gil=True) for name in _Hot._fields))
+
+
+def _shapes(pointer: int) -> tuple[shape, ...]:
+    count = capi.size("shapes_size", pointer)
+    return tuple(shape.from_pointer(capi.borrow("shapes_get", pointer, index)) for index in range(count))
+
+
+def _argument_shapes(pointer: int) -> tuple[shape, ...]:
+    count = capi.size("arguments_size", pointer)
+    values = (capi.borrow("arguments_get", pointer, index) for index in range(count))
+    return tuple(shape.from_pointer(capi.borrow("argument_shape", value)) for value in values)
+
+
+# Prototypes of migraphx.h; these objects must outlive every copy, so they live as long as the process.
+_COPY = CFUNCTYPE(c_int, c_void_p, c_void_p)(_copy)
+_DELETE = CFUNCTYPE(c_int, c_void_p)(_delete)
+_RUNS_ON_OFFLOAD_TARGET = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_size_t)(_runs_on_offload_target)
+_OUTPUT_ALIAS = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p)(_output_alias)
+_COMPUTE_SHAPE = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p)(_compute_shape)
+_COMPUTE = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_void_p, c_void_p)(_compute)

@@ -1,0 +1,194 @@
+"""Programs: compiling, running, and what they take and give."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from typing import Any
+
+from iree_migraphx.binding import callbacks, capi, inputs, messages, serialized
+from iree_migraphx.binding.arguments import argument
+from iree_migraphx.binding.capi import Handle
+from iree_migraphx.binding.shapes import shape
+from iree_migraphx.binding.targets import target
+
+
+class program:  # noqa: N801 -- the official name
+    """A program: empty when made, else from parse_onnx, load or load_buffer.
+
+    A compiled program may be run from several threads at once, as far as MIGraphX's target allows it.
+    """
+
+    __slots__ = ("__weakref__", "_compiled", "_handle", "_parameters")
+
+    def __init__(self) -> None:
+        self._handle = capi.new("program", "program_create")
+        self._compiled: bool | None = False
+        self._parameters: dict[str, shape] | None = None
+
+    @classmethod
+    def wrap(cls, handle: Handle, compiled: bool | None = None) -> program:
+        """The program behind a handle of the C interface; `compiled` where that is known."""
+        self = cls.__new__(cls)
+        self._handle, self._compiled, self._parameters = handle, compiled, None
+        return self
+
+    @property
+    def handle(self) -> Handle:
+        """The program of the C interface."""
+        return self._handle
+
+    def changed(self) -> None:
+        """Forget what was known of the program's parameters."""
+        self._parameters = None
+
+    def get_parameter_names(self) -> list[str]:
+        """Names of the parameters."""
+        return list(self._shapes())
+
+    def get_parameter_shapes(self) -> dict[str, shape]:
+        """Shape of each parameter."""
+        return dict(self._shapes())
+
+    def get_output_shapes(self) -> list[shape]:
+        """Shapes of the results, in order."""
+        doing = "tell the program's results"
+        shapes = capi.new("shapes", "program_get_output_shapes", self._handle, doing=doing)
+        count = capi.size("shapes_size", shapes)
+        return [shape.from_pointer(capi.borrow("shapes_get", shapes, index)) for index in range(count)]
+
+    def is_compiled(self) -> bool:
+        """The program has been compiled for a target."""
+        if self._compiled is None:
+            self._compiled = bool(serialized.unpack(serialized.save(self._handle))["targets"])
+        return self._compiled
+
+    def compile(
+        self, t: target, offload_copy: bool = True, fast_math: bool = True, exhaustive_tune: bool = False
+    ) -> None:
+        """Compile the program in place.
+
+        Args:
+            t: what for.
+            offload_copy: copy inputs to the device and results back; without it they are memory of the device.
+            fast_math: allow less exact but faster forms of some operators.
+            exhaustive_tune: try every kernel that MIGraphX knows, which takes long.
+
+        Raises:
+            MigraphxError: MIGraphX can't compile it; the program is then of no more use.
+        """
+        if not isinstance(t, target):
+            raise TypeError(f"compile takes a target of get_target, not {t!r}")
+        options = capi.new("compile_options", "compile_options_create")
+        capi.call("compile_options_set_offload_copy", options, offload_copy)
+        capi.call("compile_options_set_fast_math", options, fast_math)
+        capi.call("compile_options_set_exhaustive_tune_flag", options, exhaustive_tune)
+        self.changed()
+        capi.guarded(f"compile the program for {t.name}", "program_compile", self._handle, t.handle, options)
+        self._compiled = True
+
+    def run(self, params: Mapping[str, Any]) -> list[argument]:
+        """Run the program.
+
+        Args:
+            params: for each parameter a numpy array (or what numpy sees as one) or an argument. Memory is handed over
+                as it is where its strides are the parameter's, else copied.
+
+        Returns:
+            The results; their memory stays valid while they, or numpy views of them, live.
+
+        Raises:
+            InputError: a parameter is missing or unknown, or has the wrong shape or dtype.
+            MigraphxError: MIGraphX failed; its cause is the exception of a custom operator in Python, if that was it.
+        """
+        bound = inputs.bind(self._shapes(), params)
+        out = ctypes.c_void_p()
+        with callbacks.errors() as raised:
+            status = capi.function("program_run")(ctypes.byref(out), self._handle, bound.handle)
+        if status:
+            self._explain(bound, raised)
+        return self._results(out, bound)
+
+    def run_async(self, params: Mapping[str, Any], stream: int, stream_name: str = "ihipStream_t") -> list[argument]:
+        """Put the run on a stream of the device and return at once; the results are valid once the stream is through.
+
+        Args:
+            params: as in run; memory of the device, which must stay as it is until the stream is through.
+            stream: address of the stream (hipStream_t).
+            stream_name: the C++ type that it points to; MIGraphX wants "ihipStream_t".
+        """
+        bound = inputs.bind(self._shapes(), params)
+        out = ctypes.c_void_p()
+        with callbacks.errors() as raised:
+            status = capi.function("program_run_async")(
+                ctypes.byref(out), self._handle, bound.handle, stream, stream_name.encode()
+            )
+        if status:
+            raise capi.failure("MIGraphX can't run the program; it printed the cause on stderr", _last(raised))
+        return self._results(out, bound)
+
+    def sort(self) -> None:
+        """Order the instructions so that each comes right before its users, as far as possible."""
+        capi.guarded("sort the program", "program_sort", self._handle)
+
+    def print(self) -> None:
+        """Print the program on stdout."""
+        print(repr(self))
+
+    def __repr__(self) -> str:
+        with messages.capture(1) as captured:
+            capi.call("program_print", self._handle)
+        return captured.text.rstrip("\n")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, program):
+            return NotImplemented
+        return capi.truth("program_equal", self._handle, other._handle)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _shapes(self) -> dict[str, shape]:
+        """Shapes of the parameters by name, which MIGraphX keeps in no order."""
+        if self._parameters is None:
+            doing = "tell the program's parameters"
+            shapes = capi.new("program_parameter_shapes", "program_get_parameter_shapes", self._handle, doing=doing)
+            names = (ctypes.c_char_p * capi.size("program_parameter_shapes_size", shapes))()
+            capi.call("program_parameter_shapes_names", names, shapes)
+            self._parameters = {
+                name.decode(): shape.from_pointer(capi.borrow("program_parameter_shapes_get", shapes, name))
+                for name in sorted(name for name in names if name is not None)
+            }
+        return self._parameters
+
+    def _explain(self, bound: inputs.Bound, raised: list[BaseException]) -> None:
+        """Raise for a run that failed. MIGraphX's text is on stderr only: fail once more where it can be read."""
+        if not raised:
+            again = ctypes.c_void_p()
+            capi.guarded("run the program", "program_run", ctypes.byref(again), self._handle, bound.handle)
+            Handle(again.value or 0, "arguments")
+        raise capi.failure(
+            f"MIGraphX can't run the program: {callbacks.describe(raised[-1])}"
+            if raised
+            else "a run of the program failed, and succeeded when repeated; MIGraphX printed the cause on stderr",
+            _last(raised),
+        )
+
+    def _results(self, out: ctypes.c_void_p, bound: inputs.Bound) -> list[argument]:
+        assert out.value is not None
+        values = Handle(out.value, "arguments")
+        results = []
+        for index in range(capi.size("arguments_size", values)):
+            pointer = capi.borrow("arguments_get", values, index)
+            of = shape.from_pointer(capi.borrow("argument_shape", pointer))
+            # A copy of C++'s argument shares the memory, but not the other results'.
+            own = capi.new("argument", "argument_create", capi.borrow("argument_shape", pointer), None)
+            capi.call("argument_assign_to", own, pointer)
+            # The memory may be the program's (scratch, literals) or an input's, handed through.
+            result = argument.wrap(own, of=of, writeable=False)
+            results.append(result)
+            result._keep = (self._handle, bound.owner_of(result))
+        return results
+
+
+def _last(raised: list[BaseException]) -> BaseException | None:
+    return raised[-1] if raised else None
