@@ -6,6 +6,7 @@ Names and meanings follow MIGraphX's file format 7 (src/program.cpp, src/shape.c
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
+
+from iree_migraphx.errors import FormatError
 
 #: MIGraphX's name of an element type -> its numpy dtype.
 #: Types that numpy can't hold one element of (fp4x2) are left out.
@@ -42,6 +45,7 @@ class Shape:
     """Type, lengths and strides (in elements) of a value.
 
     A tuple has only `sub_shapes`; a dynamic shape has only `dynamic_dimensions` (each {min, max, optimals}).
+    `extra` holds keys of the file that this package does not know; they are written back as they were.
     """
 
     type: str
@@ -49,6 +53,7 @@ class Shape:
     strides: tuple[int, ...] = ()
     sub_shapes: tuple[Shape, ...] = ()
     dynamic_dimensions: tuple[Mapping[str, Any], ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @staticmethod
     def standard_of(type_: str, lens: tuple[int, ...]) -> Shape:
@@ -67,9 +72,7 @@ class Shape:
     @property
     def elements(self) -> int:
         """Product of the lengths; 0 for rank 0 (shape.cpp)."""
-        if not self.lens:
-            return 0
-        return int(np.prod(self.lens, dtype=np.int64))
+        return math.prod(self.lens) if self.lens else 0
 
     @property
     def element_space(self) -> int:
@@ -101,17 +104,44 @@ class Shape:
         """The numpy dtype of an element; KeyError for types numpy can't hold."""
         return DTYPES[self.type]
 
+    @property
+    def nbytes(self) -> int:
+        """Size of a buffer of this shape, gaps included (shape.cpp: bytes); KeyError for an unknown type."""
+        if self.sub_shapes:
+            return sum(sub.nbytes for sub in self.sub_shapes)
+        return self.element_space * (1 if self.type == "fp4x2_type" else self.dtype.itemsize)
+
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """A constant: its shape and its bytes (element_space x item size; a strided literal stores the span it touches)."""
+    """A constant: its shape and its bytes (element_space x item size; a strided literal stores the span it touches).
+
+    Raises:
+        FormatError: the bytes are not what the shape needs. MIGraphX does not check and would read past the end.
+    """
 
     shape: Shape
     data: bytes | memoryview
 
+    def __post_init__(self) -> None:
+        shape = self.shape
+        if shape.sub_shapes or shape.dynamic_dimensions or (shape.type not in DTYPES and shape.type != "fp4x2_type"):
+            raise FormatError(f"a literal can't be of type {shape.type}, or dynamic; only tensors of known types can")
+        if len(self.data) != shape.nbytes:
+            raise FormatError(
+                f"a literal of {shape.type} with lengths {list(shape.lens)} and strides {list(shape.strides)} "
+                f"needs {shape.nbytes} bytes, not {len(self.data)}"
+            )
+
     def array(self) -> npt.NDArray[Any]:
-        """The value as a read-only numpy view with the literal's own lengths and strides; nothing is copied."""
+        """The value as a read-only numpy view with the literal's own lengths and strides; nothing is copied.
+
+        The view may be unaligned (`flags.aligned`), for the bytes lie anywhere in a file. Rank 0, which is an empty
+        value to MIGraphX, comes back with the lengths (0,). KeyError for types numpy can't hold.
+        """
         dtype = self.shape.dtype
+        if not self.shape.lens:
+            return np.empty(0, dtype)
         flat = np.frombuffer(self.data, dtype=dtype)
         strides = [stride * dtype.itemsize for stride in self.shape.strides]
         return np.lib.stride_tricks.as_strided(flat, self.shape.lens, strides, writeable=False)
@@ -183,6 +213,38 @@ class Program:
         """Every instruction of every module."""
         for module in self.modules.values():
             yield from module.instructions
+
+    def walk(self, name: str = "main") -> Iterator[tuple[Module, Instruction]]:
+        """Instructions in the order MIGraphX loads them: those of submodules right before the one that owns them.
+
+        Raises:
+            FormatError: an instruction has a submodule that is not there.
+        """
+        if name not in self.modules:
+            raise FormatError(f"the program has no module {name!r}, which an instruction refers to")
+        module = self.modules[name]
+        for instruction in module.instructions:
+            for submodule in instruction.modules:
+                yield from self.walk(submodule)
+            yield module, instruction
+
+    def check(self) -> None:
+        """See that MIGraphX could load it: its loader aborts the process, or wires values wrongly, where it can't.
+
+        Raises:
+            FormatError: an input that is not defined earlier, two values with one id, or a submodule that is missing.
+        """
+        defined: set[str] = set()
+        for module, instruction in self.walk():
+            for value in instruction.inputs:
+                if value not in defined:
+                    raise FormatError(
+                        f"{instruction.id!r} ({instruction.name}) of module {module.name!r} reads {value!r}, "
+                        "which is not defined before it"
+                    )
+            if instruction.id in defined:
+                raise FormatError(f"two values of the program have the id {instruction.id!r}")
+            defined.add(instruction.id)
 
     def with_module(self, module: Module) -> Program:
         """The same program with one module replaced."""
