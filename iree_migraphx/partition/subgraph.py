@@ -19,6 +19,7 @@ class Subgraph:
         operands: ids of the values it reads, in the order of the kernel's arguments; no value twice.
         body: the same computation by itself: one @param "x0", "x1", … an operand with the operand's own type,
             lengths and strides, the members, and a @return. MIGraphX can run it as a program's main module.
+        result_shape: type, lengths and strides that readers of the result expect.
         key: equal for subgraphs that one kernel can serve: a digest of the body with names taken out.
     """
 
@@ -28,6 +29,7 @@ class Subgraph:
     members: tuple[str, ...]
     operands: tuple[str, ...]
     body: Module
+    result_shape: Shape
     key: str
 
     @property
@@ -44,8 +46,3 @@ class Subgraph:
     def result(self) -> str:
         """Id of the value that the kernel computes."""
         return self.members[-1]
-
-    @property
-    def result_shape(self) -> Shape:
-        """Type, lengths and strides that readers of the result expect."""
-        return next(i for i in reversed(self.body.instructions) if i.name != "@return").shape

@@ -1,0 +1,195 @@
+"""One subgraph as the text of an MLIR module with one function.
+
+The function's interface is described in kernels/model.py: a tensor an operand, an output buffer, one result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from iree.compiler import ir
+from iree.compiler.dialects import func
+
+from iree_migraphx.errors import Reason, Refusal
+from iree_migraphx.ir.layout import physical_axes, physical_lens
+from iree_migraphx.ir.model import Instruction, Shape
+from iree_migraphx.lowering import anchors, pointwise, reshapers
+from iree_migraphx.lowering.anchors import Form
+from iree_migraphx.lowering.builder import elementwise, tensor_type
+from iree_migraphx.lowering.pointwise import Element
+from iree_migraphx.lowering.view import View
+from iree_migraphx.partition.subgraph import Subgraph
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """A tensor whose elements are rounded to `type` when they are read (an anchor's sum is wider than its result)."""
+
+    view: View
+    type: str
+
+    @property
+    def lens(self) -> tuple[int, ...]:
+        return self.view.lens
+
+
+@dataclass(frozen=True)
+class _Scalar:
+    """A literal with one element, seen with any lengths."""
+
+    value: float
+    type: str
+    lens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """A pointwise instruction that is not computed yet, so that the whole chain becomes one loop nest."""
+
+    instruction: Instruction
+    operands: tuple[_Leaf | _Scalar | _Chain, ...]
+
+    @property
+    def type(self) -> str:
+        return self.instruction.shape.type
+
+    @property
+    def lens(self) -> tuple[int, ...]:
+        return self.instruction.shape.lens
+
+
+_Value = _Leaf | _Scalar | _Chain
+
+
+def supports_anchor(instruction: Instruction) -> bool:
+    """Whether a subgraph may form around this instruction."""
+    return instruction.name in anchors.ANCHORS
+
+
+def supports_pointwise(instruction: Instruction) -> bool:
+    """Whether this instruction may be fused behind an anchor."""
+    return pointwise.supports(instruction)
+
+
+def supports_reshaper(instruction: Instruction) -> bool:
+    """Whether this instruction may be fused as a mere change of view."""
+    return instruction.name in reshapers.RESHAPERS and len(instruction.inputs) == 1
+
+
+def lower(subgraph: Subgraph, symbol: str, form: Form = Form.OPERANDS) -> str:
+    """The subgraph as an MLIR module of linalg on tensors, verified.
+
+    Args:
+        subgraph: what to compute; its body's parameters may have any dense strides, zeros included.
+        symbol: the function's name.
+        form: the layout in which convolutions are computed.
+
+    Raises:
+        Refusal: with the reason for which this subgraph has no kernel.
+    """
+    with ir.Context(), ir.Location.unknown():
+        module = ir.Module.create()
+        shapes = [parameter.shape for parameter in subgraph.parameters]
+        types: list[ir.Type] = [_physical_type(shape) for shape in shapes]
+        result_type = _physical_type(subgraph.result_shape)
+        with ir.InsertionPoint(module.body):
+            function = func.FuncOp(symbol, ([*types, ir.Type.parse("!hal.buffer")], [result_type]))
+            output = {"iree.abi.output": ir.IntegerAttr.get(ir.IndexType.get(), 0)}
+            function.arg_attrs = [*[ir.DictAttr.get({}) for _ in types], ir.DictAttr.get(output)]
+            block = function.add_entry_block()
+        try:
+            with ir.InsertionPoint(block):
+                func.ReturnOp([_emit_body(subgraph, list(block.arguments)[:-1], form)])
+            module.operation.verify()
+        except ir.MLIRError as error:
+            raise Refusal(Reason.LOWERING_ERROR, str(error).splitlines()[0]) from error
+        return str(module)
+
+
+def _emit_body(subgraph: Subgraph, arguments: Sequence[ir.Value], form: Form) -> ir.Value:
+    values: dict[str, _Value] = {}
+    tensors = iter(arguments)
+    for instruction in subgraph.body.instructions:
+        name = instruction.name
+        if name == "@return":
+            order = physical_axes(subgraph.result_shape)
+            return _materialise(values[instruction.inputs[0]], order).tensor
+        if name == "@param":
+            shape = instruction.shape
+            view = View(next(tensors), shape.lens, physical_axes(shape), shape.type)
+            values[instruction.id] = _Leaf(view, shape.type)
+        elif name == "@literal":
+            values[instruction.id] = _scalar(instruction)
+        else:
+            values[instruction.id] = _compute(instruction, [values[i] for i in instruction.inputs], form)
+    raise Refusal(Reason.LOWERING_ERROR, f"the body of {subgraph.name} returns nothing")
+
+
+def _compute(instruction: Instruction, operands: list[_Value], form: Form) -> _Value:
+    if supports_anchor(instruction):
+        views = [_materialise(operand) for operand in operands]
+        return _Leaf(anchors.apply(instruction, views, form), instruction.shape.type)
+    if supports_reshaper(instruction):
+        source = operands[0]
+        if isinstance(source, _Scalar):
+            return _Scalar(source.value, source.type, instruction.shape.lens)
+        if isinstance(source, _Chain):
+            source = _Leaf(_materialise(source), source.type)
+        return _Leaf(reshapers.apply(instruction, source.view), source.type)
+    return _Chain(instruction, tuple(operands))
+
+
+def _materialise(value: _Value, order: Sequence[int] | None = None) -> View:
+    """A view whose elements have the value's own type; with `order`, of a tensor that holds the axes in this order."""
+    if isinstance(value, _Leaf) and value.view.type == value.type and order in (None, value.view.axes):
+        return value.view
+    leaves = _leaves(value)
+
+    def body(scalars: list[ir.Value]) -> ir.Value:
+        elements = {
+            id(leaf): Element(pointwise.narrow(scalar, leaf.type), leaf.type)
+            for leaf, scalar in zip(leaves, scalars, strict=False)
+        }
+        return _element(value, elements).value
+
+    axes = tuple(range(len(value.lens))) if order is None else tuple(order)
+    return elementwise([leaf.view for leaf in leaves], value.lens, axes, value.type, body)
+
+
+def _element(value: _Value, known: dict[int, Element]) -> Element:
+    if id(value) not in known:
+        if isinstance(value, _Scalar):
+            known[id(value)] = Element(pointwise.constant(value.type, value.value), value.type)
+        else:
+            assert isinstance(value, _Chain)
+            operands = [_element(operand, known) for operand in value.operands]
+            known[id(value)] = pointwise.emit(value.instruction, operands)
+    return known[id(value)]
+
+
+def _leaves(value: _Value) -> list[_Leaf]:
+    found: dict[int, _Leaf] = {}
+    seen: set[int] = set()
+    pending = [value]
+    while pending:
+        current = pending.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        if isinstance(current, _Leaf):
+            found[id(current)] = current
+        elif isinstance(current, _Chain):
+            pending.extend(reversed(current.operands))
+    return list(found.values())
+
+
+def _scalar(instruction: Instruction) -> _Scalar:
+    literal = instruction.literal
+    if literal is None or literal.shape.elements != 1:
+        raise Refusal(Reason.UNSUPPORTED_OPERATOR, "a literal of several elements inside a kernel")
+    return _Scalar(float(literal.array().reshape(-1)[0]), literal.shape.type, literal.shape.lens)
+
+
+def _physical_type(shape: Shape) -> ir.Type:
+    return tensor_type(physical_lens(shape), shape.type)

@@ -1,0 +1,159 @@
+"""A program's subgraphs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import msgpack
+
+from iree_migraphx.ir.layout import in_order
+from iree_migraphx.ir.model import Instruction, Literal, Module, Program, Shape
+from iree_migraphx.partition.grow import Surroundings, grow, reshapers_before
+from iree_migraphx.partition.rules import Rules
+from iree_migraphx.partition.subgraph import Subgraph
+
+
+def has_dynamic_shapes(program: Program) -> bool:
+    """True where some value's lengths are not known before a run; such a program is left alone."""
+    return any(instruction.shape.dynamic for instruction in program.instructions())
+
+
+def partition(program: Program, rules: Rules) -> tuple[Subgraph, ...]:
+    """Find the subgraphs of every module, in execution order.
+
+    Each is convex, has one result, changes no value that is read elsewhere, and stays inside its module. No two compute
+    the same instruction, reshapers aside. As only results leave a subgraph, no two can wait for each other in a circle.
+    """
+    read_from_outside = _read_by_other_modules(program)
+    everything = {instruction.id: instruction for instruction in program.instructions()}
+    counts: Counter[str] = Counter()
+    found: list[Subgraph] = []
+    for module in program.modules.values():
+        users = module.users()
+        returned = {value for i in module.instructions if i.name == "@return" for value in i.inputs}
+        around = Surroundings(
+            module=module,
+            instructions=everything,
+            index={instruction.id: position for position, instruction in enumerate(module.instructions)},
+            users=users,
+            pinned=frozenset(returned | read_from_outside),
+            taken=set(),
+        )
+        for instruction in module.instructions:
+            if not rules.anchor(instruction) or instruction.id in around.taken:
+                continue
+            core = grow(instruction, around, rules)
+            around.taken.update(core)
+            found.append(_subgraph(instruction, core, around, rules, counts))
+    return tuple(found)
+
+
+def _read_by_other_modules(program: Program) -> set[str]:
+    read: set[str] = set()
+    for module in program.modules.values():
+        own = {instruction.id for instruction in module.instructions}
+        read.update(i for instruction in module.instructions for i in instruction.inputs if i not in own)
+    return read
+
+
+def _subgraph(
+    anchor: Instruction, core: Sequence[str], around: Surroundings, rules: Rules, counts: Counter[str]
+) -> Subgraph:
+    chosen = {*core, *reshapers_before(core, around, rules)}
+    members = sorted(chosen, key=lambda value: around.index[value])
+    operands: dict[str, Instruction] = {}
+    body: list[Instruction] = []
+    # The anchor's operands come first, as in MIGraphX's own fused modules.
+    reading_order = [anchor.id, *(member for member in core if member != anchor.id)]
+    for value in _outside_values(reading_order, chosen, around):
+        source = around.instructions[value]
+        if source.literal is None or source.literal.shape.elements != 1:
+            operands[value] = source
+    names = {value: f"x{number}" for number, value in enumerate(operands)}
+    for value, operand in operands.items():
+        shape = operand.shape
+        if rules.standard_operands:
+            shape = Shape.standard_of(shape.type, shape.lens)
+        if operand.literal is not None and value in anchor.inputs:
+            order = rules.constant_order(anchor, anchor.inputs.index(value), shape)
+            shape = shape if order is None else in_order(shape, order)
+        body.append(Instruction(names[value], "@param", shape, {"parameter": names[value]}))
+    for member in members:
+        instruction = around.instructions[member]
+        for value in instruction.inputs:
+            if value not in names:
+                names[value] = f"@{len(body)}"
+                body.append(replace(around.instructions[value], id=names[value], extra={}))
+        names[member] = f"@{len(body)}"
+        body.append(
+            replace(instruction, id=names[member], inputs=tuple(names[value] for value in instruction.inputs), extra={})
+        )
+    result = around.instructions[core[-1]].shape
+    if rules.standard_operands:
+        result = Shape.standard_of(result.type, result.lens)
+    body.append(Instruction(f"@{len(body)}", "@return", Shape("float_type"), inputs=(names[core[-1]],)))
+    operators = [around.instructions[value].name for value in core if rules.pointwise(around.instructions[value])]
+    stem = "_".join([anchor.name, *operators])
+    counts[stem] += 1
+    return Subgraph(
+        name=f"{stem}_{counts[stem]}",
+        anchor=anchor.name,
+        module=around.module.name,
+        members=tuple(members),
+        operands=tuple(operands),
+        body=Module("main", tuple(body)),
+        result_shape=result,
+        key=_key(body, result),
+    )
+
+
+def _outside_values(reading_order: Sequence[str], chosen: set[str], around: Surroundings) -> list[str]:
+    """Values that the subgraph reads and does not compute, in the order in which its instructions come upon them."""
+    found: dict[str, None] = {}
+
+    def visit(value: str) -> None:
+        if value not in chosen:
+            found.setdefault(value)
+        elif value not in visited:
+            visited.add(value)
+            for source in around.instructions[value].inputs:
+                visit(source)
+
+    visited: set[str] = set()
+    for value in reading_order:
+        visit(value)
+    return list(found)
+
+
+def _key(body: Iterable[Instruction], result: Shape) -> str:
+    """A digest of everything that a kernel depends on; names of values are positions in the body already."""
+    digest = hashlib.blake2b(digest_size=16)
+    for instruction in body:
+        literal = instruction.literal
+        entry = (
+            instruction.name,
+            _shape(instruction.shape),
+            _plain(instruction.operator),
+            instruction.inputs,
+            None if literal is None else _literal(literal),
+        )
+        digest.update(msgpack.packb(entry))
+    digest.update(msgpack.packb(_shape(result)))
+    return digest.hexdigest()
+
+
+def _shape(shape: Shape) -> tuple[object, ...]:
+    return (shape.type, shape.lens, shape.strides)
+
+
+def _literal(literal: Literal) -> tuple[object, ...]:
+    return (_shape(literal.shape), bytes(literal.data))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in sorted(value.items())}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,32 @@
+"""What may be in a subgraph, as the later stages see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from iree_migraphx.ir.model import Instruction, Shape
+
+Predicate = Callable[[Instruction], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The choices that a partition is made by.
+
+    Attributes:
+        anchor: a subgraph forms around such an instruction.
+        pointwise: may follow the anchor in its kernel.
+        reshaper: may stand before the anchor, or between it and what follows, as a mere change of view of its one
+            input.
+        constant_order: the order of the axes in memory in which an anchor wants a constant operand, given the anchor
+            and the operand's index, or None for the order it has.
+        standard_operands: operands are taken as row-major whatever their strides (whoever puts the kernel into the
+            program sees to it), instead of with the strides they have.
+    """
+
+    anchor: Predicate
+    pointwise: Predicate
+    reshaper: Predicate
+    standard_operands: bool
+    constant_order: Callable[[Instruction, int, Shape], tuple[int, ...] | None]

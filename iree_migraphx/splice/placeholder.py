@@ -1,0 +1,111 @@
+"""The operator that stands in a program for a host kernel and runs it."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from iree_migraphx.binding import shape
+from iree_migraphx.errors import KernelError, Reason, Refusal
+from iree_migraphx.ir.layout import physical_axes
+from iree_migraphx.ir.model import Literal, Shape
+from iree_migraphx.kernels.model import HostKernel
+from iree_migraphx.splice.runtime import Constant, Device, LoadedKernel
+
+
+class Placeholder:
+    """A custom operator (binding.CustomOp) around one kernel and the constants among its operands.
+
+    It takes the operands that are not constant, each in exactly the shape that the kernel was compiled for. Its name is
+    a digest of all it depends on: MIGraphX can't forget a name, so compiling a model again must not need a new one.
+    """
+
+    runs_on_offload_target = False
+
+    def __init__(
+        self,
+        symbol: str,
+        kernel: HostKernel,
+        operands: Sequence[Shape],
+        result: Shape,
+        constants: Mapping[int, Literal],
+        device: Device,
+    ) -> None:
+        """Load the kernel and copy the constants into aligned memory, in the layout the kernel wants.
+
+        Raises:
+            KernelError: IREE's runtime can't load the kernel.
+            Refusal: an operand's layout can't be passed.
+        """
+        self._operands = [given for index, given in enumerate(operands) if index not in constants]
+        self._result = result
+        self._lock = threading.Lock()
+        self._kernel: LoadedKernel | None = device.load(kernel, operands, result)
+        self._constants: dict[int, Constant] = {}
+        self._kept = True
+        digest = hashlib.sha256(kernel.vmfb)
+        for index, literal in sorted(constants.items()):
+            data = laid_out(literal, operands[index])
+            digest.update(index.to_bytes(8, "little"))
+            digest.update(data.data)
+            self._constants[index] = self._kernel.constant(index, data)
+        self.name = f"{symbol}_{digest.hexdigest()[:20]}"
+
+    def output_alias(self, inputs: Sequence[shape]) -> Sequence[int]:
+        """The result has memory of its own."""
+        return ()
+
+    def compute_shape(self, inputs: Sequence[shape]) -> shape:
+        """The result's shape, for exactly the operands that the kernel was compiled for.
+
+        Raises:
+            KernelError: MIGraphX offers other operands; it then puts a `contiguous` in front, or keeps the one there.
+        """
+        if len(inputs) != len(self._operands):
+            raise KernelError(f"{self.name} takes {len(self._operands)} operands, not {len(inputs)}")
+        for index, (given, wanted) in enumerate(zip(inputs, self._operands, strict=True)):
+            if not _same(given, wanted):
+                raise KernelError(f"operand {index} of {self.name} must be {wanted}, not {given}")
+        return shape(type=self._result.type, lens=list(self._result.lens), strides=list(self._result.strides))
+
+    def compute(self, pointers: Sequence[int], output: int) -> None:
+        """Run the kernel."""
+        kernel = self._kernel
+        if kernel is None:
+            raise KernelError(f"the kernel of {self.name} was released; compile the model again")
+        kernel.run(pointers, self._constants, output)
+
+    def keep(self, kept: bool) -> None:
+        """Hold the kernel though no program has it yet (True), until the program is there (False)."""
+        self._kept = kept
+
+    def released(self) -> None:
+        """Give back the kernel and the constants: no program holds the operator any more."""
+        if not self._kept:
+            self._kernel, self._constants = None, {}
+
+
+def laid_out(literal: Literal, wanted: Shape) -> npt.NDArray[np.uint8]:
+    """A literal's elements as the bytes of a dense buffer of the shape `wanted`.
+
+    Raises:
+        Refusal: UNSUPPORTED_LAYOUT where the two have different lengths or types.
+    """
+    if (literal.shape.type, literal.shape.lens) != (wanted.type, wanted.lens):
+        raise Refusal(Reason.UNSUPPORTED_LAYOUT, f"a constant of shape {literal.shape} where {wanted} is wanted")
+    array = literal.array()
+    axes = physical_axes(wanted)
+    rest = [axis for axis in range(array.ndim) if axis not in axes]
+    dense = np.ascontiguousarray(array.transpose([*rest, *axes]))
+    return dense.reshape(-1).view(np.uint8)
+
+
+def _same(given: shape, wanted: Shape) -> bool:
+    if given.type_string() != wanted.type or tuple(given.lens()) != wanted.lens:
+        return False
+    strides = zip(given.strides(), wanted.strides, wanted.lens, strict=True)
+    return all(a == b or length == 1 for a, b, length in strides)

@@ -1,0 +1,180 @@
+"""Running a host kernel with iree.runtime: IREE's CPU device, a loaded module, and memory that both sides share."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from iree_migraphx.errors import KernelError
+from iree_migraphx.ir.layout import physical_lens
+from iree_migraphx.ir.model import Shape
+from iree_migraphx.kernels.model import HostKernel
+
+if TYPE_CHECKING:
+    from iree import runtime as iree_runtime
+
+#: What IREE's CPU code loads and stores with (IREE_HAL_HEAP_BUFFER_ALIGNMENT, runtime/src/iree/hal/allocator.h).
+ALIGNMENT = 64
+
+_DEVICE_LOCK = threading.Lock()
+_devices: list[Device] = []
+
+
+def aligned_bytes(size: int) -> npt.NDArray[np.uint8]:
+    """Uninitialised memory of `size` bytes that IREE takes without a copy."""
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size]
+
+
+class Device:
+    """IREE's CPU device. There is one in a process, whose threads are started with the first kernel."""
+
+    def __init__(self, threads: int) -> None:
+        from iree import runtime
+
+        # The number of threads is a flag of the driver; it holds for the whole process.
+        runtime.flags.parse_flags(f"--task_topology_max_group_count={threads}")
+        self.runtime: Any = runtime
+        self.instance = runtime.VmInstance()
+        self.device = runtime.get_driver("local-task").create_default_device()
+        self.hal = runtime.create_hal_module(self.instance, self.device)
+        self.kernels: weakref.WeakValueDictionary[bytes, LoadedKernel] = weakref.WeakValueDictionary()
+
+    def load(self, kernel: HostKernel, operands: Sequence[Shape], result: Shape) -> LoadedKernel:
+        """The kernel ready to run; the same object for the same kernel while anybody holds it."""
+        key = hashlib.sha256(kernel.vmfb).digest()
+        with _DEVICE_LOCK:
+            loaded = self.kernels.get(key)
+            if loaded is None:
+                loaded = self.kernels[key] = LoadedKernel(self, kernel, operands, result)
+            return loaded
+
+    def buffer(self, memory: npt.NDArray[np.uint8]) -> iree_runtime.HalBuffer:
+        """Aligned memory as a buffer of the device.
+
+        The memory is kept alive by the Python object only, not by a view over the buffer: keep it as long as the view.
+        """
+        r = self.runtime
+        kind = r.MemoryType.HOST_LOCAL | r.MemoryType.DEVICE_VISIBLE
+        return self.device.allocator.import_host_allocation(memory, int(kind), int(r.BufferUsage.DEFAULT))
+
+
+def device(threads: int) -> Device:
+    """The process's device; the number of threads of the first call holds."""
+    with _DEVICE_LOCK:
+        if not _devices:
+            _devices.append(Device(threads))
+        return _devices[0]
+
+
+class Constant(NamedTuple):
+    """An operand whose value never changes, and the memory behind it."""
+
+    view: Any
+    memory: npt.NDArray[np.uint8]
+
+
+class LoadedKernel:
+    """One kernel in IREE's virtual machine, with the aligned memory that operands and result pass through.
+
+    MIGraphX's memory is rarely aligned as IREE's code needs it; then operands and result are copied through buffers
+    that are made once. One call runs at a time.
+    """
+
+    def __init__(self, device: Device, kernel: HostKernel, operands: Sequence[Shape], result: Shape) -> None:
+        r = device.runtime
+        self.symbol = kernel.symbol
+        self._device = device
+        try:
+            module = r.VmModule.copy_buffer(device.instance, kernel.vmfb)
+            self._context = r.VmContext(device.instance, [device.hal, module])
+            self._function = module.lookup_function(kernel.symbol)
+        except (RuntimeError, ValueError) as error:
+            raise KernelError(f"IREE's runtime can't load the kernel {kernel.symbol}: {error}") from error
+        if self._function is None:
+            raise KernelError(f"the kernel's module has no function {kernel.symbol}")
+        self._views = [_View(r, shape) for shape in operands]
+        self._result_bytes = result.element_space * result.dtype.itemsize
+        self._lock = threading.Lock()
+        self._staged: dict[int, tuple[npt.NDArray[np.uint8], Any]] = {}
+        self._staged_result: tuple[npt.NDArray[np.uint8], Any] | None = None
+
+    def constant(self, index: int, data: npt.NDArray[np.uint8]) -> Constant:
+        """Operand `index` with a value that never changes, to be passed to `run`."""
+        memory = aligned_bytes(data.nbytes)
+        memory[:] = data
+        return Constant(self._views[index].over(self._device.buffer(memory)), memory)
+
+    def run(self, pointers: Sequence[int], constants: Mapping[int, Constant], output: int) -> None:
+        """Compute the result.
+
+        Args:
+            pointers: addresses of the operands that are not constant, in order.
+            constants: the others, by index.
+            output: address of the result.
+
+        Raises:
+            KernelError: IREE's runtime refused the call.
+        """
+        r = self._device.runtime
+        given = iter(pointers)
+        with self._lock:
+            arguments = r.VmVariantList(len(self._views) + 1)
+            for index, view in enumerate(self._views):
+                constant = constants.get(index)
+                arguments.push_ref(self._operand(index, view, next(given)) if constant is None else constant.view)
+            direct = output % ALIGNMENT == 0
+            memory, buffer = (None, self._wrap(output, self._result_bytes)) if direct else self._result()
+            arguments.push_ref(buffer)
+            try:
+                self._context.invoke(self._function, arguments, r.VmVariantList(1))
+            except (RuntimeError, ValueError) as error:
+                raise KernelError(f"the kernel {self.symbol} failed: {error}") from error
+            if memory is not None:
+                ctypes.memmove(output, memory.ctypes.data, self._result_bytes)
+
+    def _operand(self, index: int, view: _View, pointer: int) -> Any:
+        if pointer % ALIGNMENT == 0:
+            return view.over(self._wrap(pointer, view.bytes))
+        if index not in self._staged:
+            memory = aligned_bytes(view.bytes)
+            self._staged[index] = (memory, view.over(self._device.buffer(memory)))
+        memory, staged = self._staged[index]
+        ctypes.memmove(memory.ctypes.data, pointer, view.bytes)
+        return staged
+
+    def _result(self) -> tuple[npt.NDArray[np.uint8], Any]:
+        if self._staged_result is None:
+            memory = aligned_bytes(self._result_bytes)
+            self._staged_result = (memory, self._device.buffer(memory))
+        return self._staged_result
+
+    def _wrap(self, pointer: int, size: int) -> Any:
+        memory = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(pointer))
+        return self._device.buffer(memory)
+
+
+class _View:
+    """How IREE sees an operand: the dense shape of its memory and its element type."""
+
+    def __init__(self, runtime: Any, shape: Shape) -> None:
+        self._make = runtime.HalBufferView
+        self._element = _element_type(runtime, shape.type)
+        self._lens = list(physical_lens(shape))
+        self.bytes = shape.element_space * shape.dtype.itemsize
+
+    def over(self, buffer: Any) -> Any:
+        return self._make(buffer, self._lens, self._element)
+
+
+def _element_type(runtime: Any, type_: str) -> Any:
+    names = {"half_type": "FLOAT_16", "float_type": "FLOAT_32", "bool_type": "INT_8"}
+    return getattr(runtime.HalElementType, names[type_])
