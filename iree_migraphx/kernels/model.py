@@ -40,6 +40,11 @@ class HostKernel:
     symbol: str
     vmfb: bytes
 
+    @property
+    def resources(self) -> KernelResources:
+        """What reports say of it: its name."""
+        return KernelResources(self.symbol)
+
 
 @dataclass(frozen=True, slots=True)
 class GpuKernel:

@@ -1,0 +1,217 @@
+"""What IREE would do at run time, read from its MLIR of the hal phase: dispatches, their bindings, copies, binaries."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from iree_migraphx.errors import Reason, Refusal
+
+if TYPE_CHECKING:
+    from iree.compiler import ir
+
+# Operations that touch a buffer's contents outside of any dispatch (IREE's HALOps.td).
+_TRANSFERS = frozenset(
+    {
+        "hal.command_buffer.fill_buffer",
+        "hal.command_buffer.update_buffer",
+        "hal.command_buffer.copy_buffer",
+        "hal.command_buffer.collective",
+        "hal.device.queue.fill",
+        "hal.device.queue.update",
+        "hal.device.queue.copy",
+        "hal.device.queue.read",
+        "hal.device.queue.write",
+        "hal.buffer.load",
+        "hal.buffer.store",
+    }
+)
+_thread = threading.local()
+_EXECUTIONS = frozenset({"hal.device.queue.execute", "hal.device.queue.execute.indirect"})
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A buffer that a dispatch gets as a pointer.
+
+    Attributes:
+        argument: which argument of the function it is; None for a buffer from elsewhere.
+        offset: bytes from the argument's beginning; None where it is not a constant.
+        origin: what made the buffer, for a person: an operation's name.
+    """
+
+    argument: int | None
+    offset: int | None
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """A kernel launch.
+
+    Attributes:
+        executable: the executable's name in the module.
+        function: the kernel's name in it.
+        workgroups: in x, y and z; None where it is not a constant.
+        constants: how many push constants it gets.
+        conditional: it is inside of control flow, so that it may run never or often.
+    """
+
+    executable: str
+    function: str
+    workgroups: tuple[int | None, int | None, int | None]
+    constants: int
+    bindings: tuple[Binding, ...]
+    conditional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HalFunction:
+    """Everything that one call of the function does on the device.
+
+    Attributes:
+        operands: how many arguments of the function are operands; they come first.
+        results: how many are buffers that it writes its results to.
+        executions: how often a command buffer is submitted.
+        transfers: fills, copies and other accesses beside the dispatches, by operation name.
+        binaries: executable's name -> its binaries, one a variant.
+    """
+
+    operands: int
+    results: int
+    dispatches: tuple[Dispatch, ...]
+    executions: int
+    transfers: tuple[str, ...]
+    binaries: Mapping[str, tuple[bytes, ...]]
+
+
+def read_hal(text: str, symbol: str) -> HalFunction:
+    """Read the module that `iree-compile --compile-to=hal` wrote for the function `symbol`.
+
+    Raises:
+        Refusal: BAD_COMPILER_OUTPUT, where it is not such a module.
+    """
+    # Importing the bindings takes a sixth of a second: only processes that compile pay it.
+    from iree.compiler import ir
+    from iree.compiler.dialects import hal as _hal  # noqa: F401 -- gives the operations their named operands
+
+    # Making a context takes longer than reading a module, and none may be shared by threads.
+    if not hasattr(_thread, "context"):
+        _thread.context = ir.Context()
+    try:
+        with _thread.context:
+            return _read(ir.Module.parse(text), symbol)
+    except (ir.MLIRError, KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+        line = str(error).strip().partition("\n")[0]
+        raise Refusal(
+            Reason.BAD_COMPILER_OUTPUT,
+            f"its hal phase can't be read (is iree-compile of another version than the Python package?): {line}",
+        ) from error
+
+
+def _read(module: ir.Module, symbol: str) -> HalFunction:
+    function = None
+    ops: list[Any] = []
+    binaries = {}
+    for op in module.body.operations:
+        match op.operation.name:
+            case "hal.executable":
+                binaries[_name(op)] = tuple(
+                    bytes(memoryview(inner.attributes["data"]))
+                    for inner in op.regions[0].blocks[0].operations
+                    if inner.operation.name == "hal.executable.binary"
+                )
+            case "util.func":
+                # The rest, util.initializer, is what happens once at load time: constants and the like.
+                ops.extend(_inner(op))
+                if _name(op) == symbol:
+                    function = op
+    if function is None:
+        raise ValueError(f"no function {symbol}")
+    entry = function.regions[0].blocks[0]
+    kinds = [str(argument.type) for argument in entry.arguments]
+    operands = kinds.index("!hal.buffer") if "!hal.buffer" in kinds else len(kinds)
+    if any(kind != "!hal.buffer" for kind in kinds[operands:]):
+        raise ValueError("a result before an operand in the function's arguments")
+    executions = [op for op in ops if op.operation.name in _EXECUTIONS]
+    table = next((op for op in executions if op.operation.name.endswith(".indirect")), None)
+    dispatches = [op for op in ops if op.operation.name.startswith("hal.command_buffer.dispatch")]
+    return HalFunction(
+        operands=operands,
+        results=len(kinds) - operands,
+        dispatches=tuple(_dispatch(op, entry, table, executions) for op in dispatches),
+        executions=len(executions),
+        transfers=tuple(op.operation.name for op in ops if op.operation.name in _TRANSFERS),
+        binaries=binaries,
+    )
+
+
+def _inner(op: Any) -> list[Any]:
+    found = []
+    for region in op.regions:
+        for block in region.blocks:
+            for inner in block.operations:
+                found.append(inner)
+                found.extend(_inner(inner))
+    return found
+
+
+def _dispatch(op: Any, entry: ir.Block, table: Any, executions: Sequence[Any]) -> Dispatch:
+    indirect = op.operation.name.endswith(".indirect")
+    grid = (None, None, None) if indirect else (op.workgroup_x, op.workgroup_y, op.workgroup_z)
+    # hal.executable.lookup.function holds @executable::@variant::@function.
+    path = op.entry_point.owner.attributes["entry_point"].value
+    return Dispatch(
+        executable=path[0],
+        function=path[-1],
+        workgroups=(_constant(grid[0]), _constant(grid[1]), _constant(grid[2])),
+        constants=len(op.constants),
+        bindings=tuple(
+            _binding(buffer, offset, entry, table)
+            for buffer, offset in zip(op.binding_buffers, op.binding_offsets, strict=True)
+        ),
+        conditional=any(_in_control_flow(each) for each in (op, *executions)),
+    )
+
+
+def _binding(buffer: Any, offset: Any, entry: ir.Block, table: Any) -> Binding:
+    bytes_in = _constant(offset)
+    slot = _constant(buffer)
+    if slot is not None:
+        # A recorded command buffer names its buffers by their place in the table of the submission.
+        outer = _constant(table.binding_offsets[slot])
+        bytes_in = None if bytes_in is None or outer is None else bytes_in + outer
+        buffer = table.binding_buffers[slot]
+    if _defined_by(buffer) == "hal.buffer_view.buffer":
+        buffer = buffer.owner.operands[0]
+    if _is_argument_of(buffer, entry):
+        return Binding(buffer.arg_number, bytes_in, "argument")
+    return Binding(None, bytes_in, _defined_by(buffer) or "argument of another function")
+
+
+def _constant(value: Any) -> int | None:
+    if value is None or _defined_by(value) != "arith.constant":
+        return None
+    attribute = value.owner.attributes["value"]
+    return int(attribute.value) if hasattr(attribute, "value") else None
+
+
+def _defined_by(value: Any) -> str:
+    """Name of the operation that made a value; empty for a block's argument."""
+    operation = getattr(value.owner, "operation", None)
+    return str(operation.name) if operation is not None else ""
+
+
+def _is_argument_of(value: Any, block: ir.Block) -> bool:
+    return not _defined_by(value) and bool(value.owner == block)
+
+
+def _in_control_flow(op: Any) -> bool:
+    parent = op.operation.parent
+    return bool(parent.name != "util.func" or len(parent.regions[0].blocks) != 1)
+
+
+def _name(op: Any) -> str:
+    return str(op.attributes["sym_name"].value)
