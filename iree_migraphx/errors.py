@@ -51,6 +51,7 @@ class Reason(enum.Enum):
     UNSUPPORTED_OPERATOR = "unsupported-operator"
     UNSUPPORTED_LAYOUT = "unsupported-layout"
     LOWERING_ERROR = "lowering-error"
+    NO_COMPILER = "no-compiler"
     COMPILE_ERROR = "compile-error"
     COMPILER_CRASH = "compiler-crash"
     TIMEOUT = "timeout"
@@ -82,6 +83,7 @@ _DESCRIPTIONS = {
     Reason.UNSUPPORTED_OPERATOR: "an operator or attribute that the lowering does not know yet",
     Reason.UNSUPPORTED_LAYOUT: "an operand layout that can't be described without a copy",
     Reason.LOWERING_ERROR: "the MLIR of the subgraph could not be built",
+    Reason.NO_COMPILER: "there is no iree-compile on this machine",
     Reason.COMPILE_ERROR: "iree-compile reported an error",
     Reason.COMPILER_CRASH: "iree-compile was killed or crashed",
     Reason.TIMEOUT: "iree-compile took longer than the time limit for one kernel",

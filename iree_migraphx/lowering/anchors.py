@@ -104,7 +104,10 @@ def _convolution(instruction: Instruction, operands: Sequence[View], form: Form)
     if form is Form.CHANNELS_LAST:
         x = materialise(x, roles.channels_last(roles.x_axes))
     w = reshape(w, [size for size in (roles.group, roles.filters, roles.depth) if size] + list(kernel))
-    if any(loop and w.lens[i - len(kernel)] == 1 and len(w.lens) + i - len(kernel) not in w.axes for i, loop in enumerate(roles.kernel)):
+    if any(
+        loop and w.lens[i - len(kernel)] == 1 and len(w.lens) + i - len(kernel) not in w.axes
+        for i, loop in enumerate(roles.kernel)
+    ):
         w = materialise(w)
     numbers = roles.numbers(form)
     dim = {role: ir.AffineDimExpr.get(number) for role, number in numbers.items()}

@@ -27,6 +27,11 @@ class HostSplice:
     placeholders: Sequence[Placeholder]
     refusals: Mapping[str, Refusal | KernelError]
 
+    def let_go(self) -> None:
+        """Leave the kernels to the program: they are released with it, or now if nothing came of it."""
+        for placeholder in self.placeholders:
+            placeholder.keep(False)
+
 
 def splice_host(
     program: Program, subgraphs: Sequence[Subgraph], kernels: Mapping[str, HostKernel], threads: int

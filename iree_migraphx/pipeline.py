@@ -1,0 +1,300 @@
+"""From a MIGraphX program to one with IREE's kernels in it: the stages in order, and what becomes of their failures."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from iree_migraphx import binding
+from iree_migraphx.errors import CompilerNotFoundError, OptionError, Reason, Refusal
+from iree_migraphx.ir.constants import fold_constants
+from iree_migraphx.ir.evaluate import evaluate_with_ref
+from iree_migraphx.ir.model import Program, Shape
+from iree_migraphx.ir.read import read_program
+from iree_migraphx.ir.write import write_program
+from iree_migraphx.logs import configure
+from iree_migraphx.options import Options
+from iree_migraphx.partition.partition import has_dynamic_shapes, partition
+from iree_migraphx.partition.subgraph import Subgraph
+from iree_migraphx.report import KernelResources, Report, SubgraphReport
+
+if TYPE_CHECKING:
+    from iree_migraphx.kernels.model import HostKernel, Outcome, Request
+    from iree_migraphx.kernels.targets import Target
+
+log = logging.getLogger(__name__)
+
+NO_GPU_SWAP = "kernels are not put into gpu programs yet; `iree_migraphx.check` shows which IREE can compile"
+
+
+def compile(  # noqa: A001 -- the name that users know
+    program: binding.program,
+    target: binding.target,
+    offload_copy: bool = True,
+    fast_math: bool = True,
+    exhaustive_tune: bool = False,
+    options: Options | None = None,
+) -> binding.program:
+    """Compile a program with IREE's kernels in it; what IREE rejects is left to MIGraphX.
+
+    Args:
+        program: a parsed program; it is not changed.
+        target: from `get_target`.
+        offload_copy: as MIGraphX's compile.
+        fast_math: as MIGraphX's compile.
+        exhaustive_tune: as MIGraphX's compile.
+        options: settings; those of the environment by default.
+
+    Returns:
+        The compiled program. Its `iree_report` says what became of each subgraph. Whatever goes wrong on our side, it
+        is what MIGraphX alone would have given.
+
+    Raises:
+        OptionError: a setting that can't be used, before any work.
+        CompilerNotFoundError: IREE_BIN names something that is not a compiler.
+        MigraphxError: MIGraphX itself can't compile the program.
+    """
+    options = Options.resolve() if options is None else options
+    configure(options.debug)
+    job = _Job(options, target.name, fallback=binding.save_buffer(program))
+    compiled = job.swapped(offload_copy, fast_math, exhaustive_tune) if job.wanted() else None
+    if compiled is None:
+        compiled = binding.load_buffer(job.fallback)
+        compiled.compile(target, offload_copy, fast_math, exhaustive_tune)
+    compiled.iree_report = job.report
+    job.announce()
+    return compiled
+
+
+def check(program: binding.program, arch: str, options: Options | None = None) -> Report:
+    """Compile a program's subgraphs for a device and check that MIGraphX could launch the kernels; nothing is run.
+
+    Args:
+        program: a parsed program; it is not changed.
+        arch: "host", or any GPU that IREE knows ("gfx942", "gfx942:sramecc+:xnack-", "mi300x"); none has to be there.
+        options: settings; those of the environment by default.
+
+    Raises:
+        TargetError: no such device.
+        OptionError: another setting that can't be used.
+        CompilerNotFoundError: no working iree-compile.
+        FormatError: the program can't be read.
+    """
+    options = Options.resolve() if options is None else options
+    configure(options.debug)
+    job = _Job(replace(options, arch=arch), "gpu" if arch != "host" else "ref", binding.save_buffer(program))
+    target = job.target()
+    plan = job.plan(target)
+    outcomes = job.compile(plan, target)
+    job.report = replace(job.report, checked_only=True, subgraphs=_subgraph_reports(plan, outcomes, {}))
+    job.announce()
+    return job.report
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to compile for a program.
+
+    Attributes:
+        program: with its constants folded.
+        requests: by the key of the subgraphs that it serves.
+        refusals: by key, where there is no MLIR.
+    """
+
+    program: Program
+    subgraphs: Sequence[Subgraph]
+    requests: Mapping[str, Request]
+    refusals: Mapping[str, Refusal]
+
+
+@dataclass
+class _Job:
+    """One compile on its way through the stages, and the report that grows with it."""
+
+    options: Options
+    migraphx_target: str
+    fallback: bytes
+    report: Report = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.report = Report(self.migraphx_target, self.options.arch or "host")
+
+    def wanted(self) -> bool:
+        """Whether IREE is to be tried at all."""
+        if self.options.disable:
+            self._give_up(Reason.DISABLED, Reason.DISABLED.description)
+        elif self.migraphx_target != "ref":
+            self._give_up(Reason.SPLICE_ERROR, NO_GPU_SWAP)
+        elif self.options.arch not in (None, "host"):
+            raise OptionError(
+                f"the target ref runs on this machine's CPU, so arch can't be {self.options.arch!r}; "
+                "iree_migraphx.check compiles for other devices"
+            )
+        else:
+            return True
+        return False
+
+    def target(self) -> Target:
+        """The device to compile for, checked together with the compiler and its flags before any work."""
+        from iree_migraphx.kernels.compiler import check_flags, find_compiler
+        from iree_migraphx.kernels.targets import parse_target
+
+        target = parse_target(self.options.arch or "host")
+        check_flags(find_compiler(self.options), target, self.options)
+        self.report = replace(self.report, arch=str(target))
+        return target
+
+    def swapped(self, offload_copy: bool, fast_math: bool, exhaustive_tune: bool) -> binding.program | None:
+        """The compiled program with kernels in it, or None where there are none or something went wrong."""
+        try:
+            target = self.target()
+        except CompilerNotFoundError as error:
+            if self.options.iree_bin is not None:
+                raise
+            self._give_up(Reason.NO_COMPILER, str(error))
+            return None
+        plan: Plan | None = None
+        outcomes: Mapping[str, Outcome] = {}
+        try:
+            plan = self.plan(target)
+            if self.report.reason is not None or not plan.subgraphs:
+                return None
+            outcomes = self.compile(plan, target)
+            compiled, refusals = self._splice(plan, outcomes, (offload_copy, fast_math, exhaustive_tune))
+            self.report = replace(self.report, subgraphs=_subgraph_reports(plan, outcomes, refusals))
+        except Exception as error:
+            # Never worse off: the user asked for a program, and MIGraphX can give one without us.
+            log.debug("left to MIGraphX", exc_info=True)
+            reason = error.reason if isinstance(error, Refusal) else Reason.SPLICE_ERROR
+            self._give_up(reason, f"{type(error).__name__}: {error}")
+            if plan is not None:
+                left = _subgraph_reports(plan, outcomes, {s.name: error for s in plan.subgraphs})
+                self.report = replace(self.report, subgraphs=left)
+            return None
+        return compiled if self.report.swapped else None
+
+    def plan(self, target: Target) -> Plan:
+        """Read, fold, partition and lower the program."""
+        from iree_migraphx.kernels.requests import requests
+        from iree_migraphx.lowering import forms
+
+        with self._stage("read"):
+            program = read_program(self.fallback)
+        if has_dynamic_shapes(program):
+            self._give_up(Reason.DYNAMIC_SHAPE, Reason.DYNAMIC_SHAPE.description)
+            return Plan(program, (), {}, {})
+        with self._stage("fold"):
+            program = fold_constants(program, evaluate_with_ref)
+        form = forms.form_for(target.is_host)
+        with self._stage("partition"):
+            subgraphs = partition(program, forms.rules(form, standard_operands=target.is_host))
+        with self._stage("lower"):
+            made, refusals = requests(subgraphs, form)
+        return Plan(program, subgraphs, made, refusals)
+
+    def compile(self, plan: Plan, target: Target) -> Mapping[str, Outcome]:
+        """Kernels, or why not, by the subgraphs' key."""
+        from iree_migraphx.kernels.model import Outcome
+        from iree_migraphx.kernels.service import compile_kernels
+
+        with self._stage("compile"):
+            compiled = compile_kernels(list(plan.requests.values()), target, self.options)
+        outcomes = dict(zip(plan.requests, compiled, strict=True))
+        for key, refusal in plan.refusals.items():
+            outcomes[key] = Outcome(refusal, 0.0, "off")
+        return outcomes
+
+    def _splice(
+        self, plan: Plan, outcomes: Mapping[str, Outcome], how: tuple[bool, bool, bool]
+    ) -> tuple[binding.program | None, Mapping[str, Exception]]:
+        from iree_migraphx.kernels.model import HostKernel
+        from iree_migraphx.splice.host import splice_host
+
+        kernels: dict[str, HostKernel] = {
+            key: outcome.kernel for key, outcome in outcomes.items() if isinstance(outcome.kernel, HostKernel)
+        }
+        if not kernels:
+            return None, {}
+        with self._stage("splice"):
+            spliced = splice_host(plan.program, plan.subgraphs, kernels, self.options.thread_count)
+            try:
+                data = write_program(spliced.program)
+                with self._stage("migraphx"):
+                    compiled = binding.load_buffer(data)
+                    compiled.compile(binding.get_target(self.migraphx_target), *how)
+            finally:
+                spliced.let_go()
+        return compiled, spliced.refusals
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.report.seconds[name] = time.perf_counter() - start
+            log.info("%s took %.3f s", name, self.report.seconds[name])
+
+    def _give_up(self, reason: Reason, note: str) -> None:
+        self.report = replace(self.report, reason=reason, note=note)
+
+    def announce(self) -> None:
+        """Say in one line what happened."""
+        log.info("%s", self.report.summary())
+        if not self.options.quiet:
+            print(self.report.summary(), file=sys.stderr, flush=True)
+
+
+def _subgraph_reports(
+    plan: Plan, outcomes: Mapping[str, Outcome], refused: Mapping[str, Exception]
+) -> tuple[SubgraphReport, ...]:
+    reports = []
+    compiled: set[str] = set()
+    for subgraph in plan.subgraphs:
+        outcome = outcomes.get(subgraph.key)
+        error: Exception | None = refused.get(subgraph.name)
+        kernel: KernelResources | None = None
+        if outcome is not None:
+            if isinstance(outcome.kernel, Refusal):
+                error = outcome.kernel
+            else:
+                kernel = outcome.kernel.resources
+        first = subgraph.key not in compiled
+        compiled.add(subgraph.key)
+        reason = None
+        if error is not None:
+            reason = error.reason if isinstance(error, Refusal) else Reason.SPLICE_ERROR
+        reports.append(
+            SubgraphReport(
+                name=subgraph.name,
+                anchor=subgraph.anchor,
+                operators=subgraph.operators,
+                inputs=tuple(_text(parameter.shape) for parameter in subgraph.parameters),
+                output=_text(subgraph.result_shape),
+                key=subgraph.key,
+                provider="iree" if kernel is not None and error is None else "migraphx",
+                reason=reason,
+                detail=_detail(error),
+                compile_seconds=outcome.seconds if outcome is not None and first else 0.0,
+                cache=("shared" if not first and outcome.cache != "off" else outcome.cache) if outcome else "off",
+                kernel=kernel if error is None else None,
+            )
+        )
+    return tuple(reports)
+
+
+def _detail(error: Exception | None) -> str:
+    if error is None:
+        return ""
+    return error.detail if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
+
+
+def _text(shape: Shape) -> str:
+    """A shape in short: "1x64x56x56 float"."""
+    lens = "x".join(str(length) for length in shape.lens)
+    return f"{lens} {shape.type.removesuffix('_type')}"
