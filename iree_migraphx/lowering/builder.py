@@ -99,6 +99,12 @@ def materialise(view: View, order: Sequence[int] | None = None) -> View:
     wanted = tuple(range(len(view.lens))) if order is None else tuple(order)
     if view.axes == wanted:
         return view
+    moving = [axis for axis in wanted if view.lens[axis] != 1]
+    if moving == [axis for axis in view.axes if axis is not None and view.lens[axis] != 1]:
+        # Only axes of length 1 differ: the elements are in the right order already.
+        sizes = tuple(view.tensor.type.shape)
+        flat = View(view.tensor, sizes, tuple(range(len(sizes))), view.type)
+        return View(reshape(flat, [view.lens[axis] for axis in wanted]).tensor, view.lens, wanted, view.type)
     return elementwise([view], view.lens, wanted, view.type, lambda scalars: scalars[0])
 
 

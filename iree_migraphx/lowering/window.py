@@ -1,0 +1,64 @@
+"""A convolution's sliding window, read from the operator's fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from iree_migraphx.errors import Reason, Refusal
+from iree_migraphx.ir.model import Instruction
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a kernel moves over the input, one entry a spatial dimension.
+
+    Attributes:
+        kernel: taps.
+        low: zeros before the input; `high` after it.
+        stride: distance between two outputs.
+        dilation: distance between two taps.
+        group: groups of channels that are convolved separately.
+    """
+
+    kernel: tuple[int, ...]
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    group: int
+
+    @staticmethod
+    def of(instruction: Instruction, x: Sequence[int], w: Sequence[int]) -> Window:
+        """Read the window of a convolution of x [N, C, ...] with w [F, C/group, ...].
+
+        Padding has n entries (symmetric) or 2n (all befores, then all afters), see op/convolution.hpp.
+
+        Raises:
+            Refusal: UNSUPPORTED_OPERATOR for padding that MIGraphX computes at run time, fields of another rank, or a
+                window that is larger than the padded input.
+        """
+        fields, rank = instruction.operator, len(w) - 2
+        if int(fields.get("padding_mode", 0)) != 0:
+            raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"{instruction.name} with padding computed at run time")
+        padding = tuple(fields.get("padding") or (0,) * rank)
+        stride = tuple(fields.get("stride") or (1,) * rank)
+        dilation = tuple(fields.get("dilation") or (1,) * rank)
+        if len(padding) not in (rank, 2 * rank) or len(stride) != rank or len(dilation) != rank:
+            raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"{instruction.name} with fields {dict(fields)} of rank {rank}")
+        window = Window(tuple(w[2:]), padding[:rank], padding[-rank:], stride, dilation, int(fields.get("group", 1)))
+        for axis in range(rank):
+            padded = x[2 + axis] + window.low[axis] + window.high[axis]
+            last = (instruction.shape.lens[2 + axis] - 1) * stride[axis]
+            if padded < last + window.reach(axis):
+                raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"a window larger than the padded input {list(x[2:])}")
+        return window
+
+    def reach(self, axis: int) -> int:
+        """Elements from the first to the last tap."""
+        return (self.kernel[axis] - 1) * self.dilation[axis] + 1
+
+    @property
+    def pointwise(self) -> bool:
+        """One tap only: the convolution is a matrix product."""
+        return all(size == 1 for size in self.kernel)
