@@ -1,11 +1,21 @@
 """MIGraphX as this package sees it: the names and signatures of ROCm's `migraphx` module, on libmigraphx_c alone."""
 
-from iree_migraphx.binding.arguments import argument, argument_from_pointer
+from typing import Any
+
+from iree_migraphx.binding.arguments import (
+    argument,
+    argument_from_pointer,
+    create_argument,
+    fill_argument,
+    generate_argument,
+)
 from iree_migraphx.binding.custom_op import CustomOp, register_custom_op
 from iree_migraphx.binding.dimensions import dynamic_dimension
-from iree_migraphx.binding.files import load, load_buffer, save, save_buffer
+from iree_migraphx.binding.files import from_official, load, load_buffer, save, save_buffer, to_official
+from iree_migraphx.binding.modules import instruction_ref, module, op
 from iree_migraphx.binding.parse import parse_onnx, parse_onnx_buffer, parse_tf
 from iree_migraphx.binding.programs import program
+from iree_migraphx.binding.quantize import quantize_bf16, quantize_fp8, quantize_fp16, quantize_int8
 from iree_migraphx.binding.shapes import shape
 from iree_migraphx.binding.targets import get_target, target
 
@@ -13,17 +23,38 @@ __all__ = [
     "CustomOp",
     "argument",
     "argument_from_pointer",
+    "create_argument",
     "dynamic_dimension",
+    "fill_argument",
+    "from_official",
+    "generate_argument",
     "get_target",
+    "instruction_ref",
     "load",
     "load_buffer",
+    "module",
+    "op",
     "parse_onnx",
     "parse_onnx_buffer",
     "parse_tf",
     "program",
+    "quantize_bf16",
+    "quantize_fp8",
+    "quantize_fp16",
+    "quantize_int8",
     "register_custom_op",
     "save",
     "save_buffer",
     "shape",
     "target",
+    "to_official",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`__version__`, MIGraphX's own, which only the library itself can tell."""
+    if name == "__version__":
+        from iree_migraphx.binding import serialized
+
+        return serialized.migraphx_version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

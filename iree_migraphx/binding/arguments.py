@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from iree_migraphx.binding import capi
+from iree_migraphx.binding import capi, checks, filesystem, serialized
 from iree_migraphx.binding.capi import Handle
 from iree_migraphx.binding.datatypes import TYPE_OF_DTYPE, TYPES
 from iree_migraphx.binding.shapes import shape
-from iree_migraphx.errors import InputError, MigraphxError
+from iree_migraphx.errors import FormatError, InputError, MigraphxError
 
 
 class argument:  # noqa: N801 -- the official name
@@ -77,10 +78,16 @@ class argument:  # noqa: N801 -- the official name
         return elements
 
     @staticmethod
+    def load(filename: str | os.PathLike[str]) -> argument:
+        """Read a value that `save` wrote; raises as load_argument."""
+        return load_argument(filename)
+
+    @staticmethod
     def save(arg: argument, filename: str | os.PathLike[str]) -> None:
         """Write a value to a file (msgpack)."""
-        doing = f"save the argument to {os.fspath(filename)}"
-        capi.guarded(doing, "argument_save", arg.handle, os.fsencode(filename))
+        with serialized.memory_file() as path:
+            capi.guarded("save the argument", "argument_save", arg.handle, path.encode())
+            filesystem.write(filename, filesystem.view(path))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, argument):
@@ -110,6 +117,8 @@ class _Memory:
 def view_of(address: int, of: shape, owner: object, writeable: bool = True) -> npt.NDArray[Any]:
     """A numpy array over memory at an address, which keeps the memory's owner alive."""
     dtype = of.dtype
+    if not of.lens():  # MIGraphX's rank 0 has no elements, numpy's has one
+        return np.empty(0, dtype)
     memory = np.asarray(_Memory(address, of.bytes(), owner, writeable)).view(dtype)
     strides = [stride * dtype.itemsize for stride in of.strides()]
     return np.lib.stride_tricks.as_strided(memory, of.lens(), strides, writeable=writeable)
@@ -156,6 +165,53 @@ def argument_from_pointer(shape: shape, address: int) -> argument:
     return argument.wrap(capi.new("argument", "argument_create", shape.handle(), address), of=shape)
 
 
-def allocate(of: shape) -> argument:
-    """A fresh value of zeros in memory that belongs to MIGraphX."""
-    return argument.wrap(capi.new("argument", "argument_create_empty", of.handle()), of=of)
+def create_argument(shape: shape, values: Sequence[float]) -> argument:
+    """A value from its elements in logical order.
+
+    Raises:
+        InputError: not as many values as the shape has elements.
+    """
+    elements = np.asarray(values, dtype=np.float64).reshape(-1)
+    if elements.size != shape.elements():
+        raise InputError(f"{elements.size} values given for the {shape.elements()} elements of {shape}")
+    created = _allocate(shape)
+    np.asarray(created)[...] = elements.reshape(shape.lens()).astype(shape.dtype)
+    return created
+
+
+def fill_argument(s: shape, value: float) -> argument:
+    """A value whose elements are all the same."""
+    created = _allocate(s)
+    np.asarray(created)[...] = s.dtype.type(value)
+    return created
+
+
+def generate_argument(s: shape, seed: int = 0) -> argument:
+    """A value of MIGraphX's own pseudo-random numbers.
+
+    Raises:
+        MigraphxError: MIGraphX can't make numbers of that type.
+    """
+    return argument.wrap(capi.new("argument", "argument_generate", s.handle(), seed, doing=f"generate {s}"), of=s)
+
+
+def load_argument(filename: str | os.PathLike[str]) -> argument:
+    """A value from a file that argument.save wrote.
+
+    Raises:
+        MigraphxError: the file can't be read.
+        FormatError: it holds no value, or a damaged one.
+    """
+    try:
+        checks.check_argument(serialized.read(filesystem.view(filename)))
+    except FormatError as error:
+        raise FormatError(f"{os.fspath(filename)}: {error}") from error
+    doing = f"load the argument {os.fspath(filename)}"
+    return argument.wrap(capi.new("argument", "argument_load", os.fsencode(filename), doing=doing))
+
+
+def _allocate(of: shape) -> argument:
+    if of.dynamic():
+        raise InputError(f"a value needs lengths that are known: {of}")
+    handle = capi.new("argument", "argument_create_empty", of.handle(), doing=f"allocate {of.bytes()} bytes")
+    return argument.wrap(handle, of=of)

@@ -35,6 +35,7 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "shape_strides": (POINTER(_SIZE), _SIZE, _H),
     "shape_type": (_INT, _H),
     "shape_bytes": (_SIZE, _H),
+    "shape_equal": (_BOOL, _H, _H),
     "shape_dynamic": (_BOOL, _H),
     "argument_assign_to": (_H, _H),
     "argument_create": (_OUT, _H, c_void_p),
@@ -118,6 +119,26 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "experimental_custom_op_register": (_H,),
 }
 
+#: Functions that take less time than releasing the GIL would, and call nothing of Python's.
+_QUICK = {
+    "argument_assign_to",
+    "argument_buffer",
+    "argument_create",
+    "argument_shape",
+    "arguments_get",
+    "arguments_size",
+    "program_parameters_add",
+    "program_parameters_create",
+    "shape_assign_to",
+    "shape_dynamic",
+    "shape_equal",
+    "shape_lengths",
+    "shape_strides",
+    "shape_type",
+    "shapes_get",
+    "shapes_size",
+}
+
 
 class Handle:
     """Owns one object of MIGraphX's and destroys it with the last reference. ctypes takes it for the pointer."""
@@ -140,19 +161,15 @@ class Handle:
 
 
 @functools.cache
-def function(name: str, keep_gil: bool = False) -> Any:
+def function(name: str) -> Any:
     """One C function by its name without the prefix, typed.
-
-    Args:
-        name: the function.
-        keep_gil: don't release the GIL meanwhile; for getters that take less time than releasing it would.
 
     Raises:
         LibraryNotFoundError: there is no MIGraphX.
         MigraphxError: this release of MIGraphX has no such function.
     """
     cdll = library.load()
-    source = ctypes.PyDLL(cdll._name) if keep_gil else cdll
+    source = ctypes.PyDLL(cdll._name) if name in _QUICK else cdll
     try:
         found = getattr(source, f"migraphx_{name}")
     except AttributeError as error:

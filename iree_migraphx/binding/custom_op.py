@@ -11,16 +11,18 @@ import ctypes
 import functools
 import threading
 from collections.abc import Sequence
-from ctypes import CFUNCTYPE, c_bool, c_int, c_size_t, c_void_p
+from ctypes import CFUNCTYPE, byref, c_bool, c_int, c_size_t, c_void_p
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from iree_migraphx.binding import callbacks, capi
+from iree_migraphx.binding.capi import Handle
 from iree_migraphx.binding.datatypes import TUPLE
 from iree_migraphx.binding.shapes import shape
 from iree_migraphx.errors import InputError, MigraphxError
 
 _SUCCESS, _FAILURE = 0, 4  # migraphx_status
+_REMEMBERED = 8  # signatures an operator's shapes are remembered for; one of a kernel's accepts exactly one
 
 
 class CustomOp(Protocol):
@@ -60,14 +62,15 @@ class _Registered:
         live: copies that MIGraphX holds.
         resting: copies that its table of operators holds.
         aliases: output_alias by the number of inputs.
-        shapes: compute_shape by the inputs.
+        shapes: what compute_shape said, as the C interface's shapes of inputs and result. With assertions on, as Debian
+            builds it, MIGraphX asks for every instruction's shape in every run.
     """
 
     op: CustomOp
     live: int = 0
     resting: int = 0
     aliases: dict[int, int | None] = field(default_factory=dict)
-    shapes: dict[tuple[shape, ...], shape] = field(default_factory=dict)
+    shapes: list[tuple[list[Handle], Handle]] = field(default_factory=list)
 
     def alias(self, inputs: Sequence[shape]) -> int | None:
         """The input whose memory the result takes."""
@@ -77,14 +80,14 @@ class _Registered:
         self.aliases[len(inputs)] = named[0] if named else None
         return self.aliases[len(inputs)]
 
-    def shape(self, inputs: tuple[shape, ...]) -> shape:
-        """The result's shape. Debian's MIGraphX asks for it in each run."""
-        found = self.shapes.get(inputs)
-        if found is None:
-            if any(given.type_string() == TUPLE for given in inputs):
-                raise InputError(f"the custom operator {self.op.name} can't take a tuple")
-            found = self.shapes[inputs] = self.op.compute_shape(inputs)
-        return found
+    def shape(self, inputs: Sequence[shape]) -> Handle:
+        """The result's shape."""
+        if any(given.type_string() == TUPLE for given in inputs):
+            raise InputError(f"the custom operator {self.op.name} can't take a tuple")
+        result = self.op.compute_shape(inputs).handle()
+        del self.shapes[: 1 - _REMEMBERED]
+        self.shapes.append(([given.handle() for given in inputs], result))
+        return result
 
 
 _LOCK = threading.Lock()
@@ -117,6 +120,15 @@ def register_custom_op(op: CustomOp) -> None:
         _install(op.name, token, _COPY, _DELETE)
         state.resting = state.live
         _tokens[op.name] = token
+
+
+def release_unused(op: CustomOp) -> None:
+    """Call `released` of an operator that is registered and that no program holds."""
+    with _COUNTING:
+        state = _registered.get(_tokens.get(op.name, 0))
+        unused = state is not None and state.op is op and state.live == state.resting
+    if unused:
+        op.released()
 
 
 def _exists(name: str) -> bool:
@@ -196,26 +208,36 @@ def _output_alias(out: int, count: int, token: int, text: int, size: int, inputs
 
 def _compute_shape(out: int, token: int, text: int, size: int, inputs: int) -> int:
     try:
-        result = _registered[token].shape(_shapes(inputs))
-        capi.call("shape_assign_to", out, result.handle())
+        c, state = _hot(), _registered[token]
+        number, slot, equal = c_size_t(), c_void_p(), c_bool()
+        c.shapes_size(byref(number), inputs)
+        for known, result in state.shapes:
+            if len(known) != number.value:
+                continue
+            for index, each in enumerate(known):
+                c.shapes_get(byref(slot), inputs, index)
+                c.shape_equal(byref(equal), each, slot)
+                if not equal:
+                    break
+            else:
+                c.shape_assign_to(out, result)
+                return _SUCCESS
+        c.shape_assign_to(out, state.shape(_shapes(inputs)))
     except BaseException as error:
         return _report(error, text, size)
     return _SUCCESS
 
 
 def _compute(out: int, token: int, text: int, size: int, context: int, output: int, inputs: int) -> int:
-    """The hot path: getters of MIGraphX's are called without releasing the GIL, and no Python shape is made."""
-    fresh = c_void_p()
+    """The hot path of inference: no Python object is made of a shape or an argument."""
     try:
-        c = _hot()
-        state = _registered[token]
-        number, slot = c_size_t(), c_void_p()
-        at = ctypes.byref(slot)
-        c.arguments_size(ctypes.byref(number), inputs)
+        c, state = _hot(), _registered[token]
+        number, slot, fresh = c_size_t(), c_void_p(), c_void_p()
+        c.arguments_size(byref(number), inputs)
         pointers = []
         for index in range(number.value):
-            c.arguments_get(at, inputs, index)
-            c.argument_buffer(at, slot)
+            c.arguments_get(byref(slot), inputs, index)
+            c.argument_buffer(byref(slot), slot)
             pointers.append(slot.value or 0)
         try:
             alias = state.aliases[number.value]
@@ -223,33 +245,38 @@ def _compute(out: int, token: int, text: int, size: int, context: int, output: i
             alias = state.alias(_argument_shapes(inputs))
         if alias is not None:
             state.op.compute(pointers, pointers[alias])
-            c.arguments_get(at, inputs, alias)
+            c.arguments_get(byref(slot), inputs, alias)
             c.argument_assign_to(out, slot)
             return _SUCCESS
-        capi.call("argument_create_empty", ctypes.byref(fresh), output)
-        c.argument_buffer(at, fresh)
-        state.op.compute(pointers, slot.value or 0)
-        c.argument_assign_to(out, fresh)
+        capi.call("argument_create_empty", byref(fresh), output)
+        try:
+            c.argument_buffer(byref(slot), fresh)
+            state.op.compute(pointers, slot.value or 0)
+            c.argument_assign_to(out, fresh)
+        finally:
+            c.argument_destroy(fresh)
     except BaseException as error:
         return _report(error, text, size)
-    finally:
-        if fresh:
-            capi.function("argument_destroy")(fresh)
     return _SUCCESS
 
 
 class _Hot(NamedTuple):
-    """Getters that can't fail on what MIGraphX itself hands over, and take less time than releasing the GIL."""
+    """C functions of the hot path, looked up once. They can't fail on what MIGraphX itself hands over."""
 
     arguments_size: Any
     arguments_get: Any
     argument_buffer: Any
     argument_assign_to: Any
+    argument_destroy: Any
+    shapes_size: Any
+    shapes_get: Any
+    shape_equal: Any
+    shape_assign_to: Any
 
 
 @functools.cache
 def _hot() -> _Hot:
-    return _Hot(*(capi.function(name, keep_gil=True) for name in _Hot._fields))
+    return _Hot(*map(capi.function, _Hot._fields))
 
 
 def _shapes(pointer: int) -> tuple[shape, ...]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
-from iree_migraphx.binding import serialized
+from iree_migraphx.binding import checks, filesystem, official, serialized
 from iree_migraphx.binding.programs import program
-from iree_migraphx.errors import MigraphxError
+from iree_migraphx.errors import FormatError, OptionError
+
+_FORMATS = ("msgpack", "json")
 
 
 def load(filename: str | os.PathLike[str], format: str = "msgpack") -> program:  # noqa: A002 -- the official name
@@ -17,21 +20,34 @@ def load(filename: str | os.PathLike[str], format: str = "msgpack") -> program: 
         format: "msgpack" or "json".
 
     Raises:
-        MigraphxError: no such file, another version of the format, an unknown operator, …
+        MigraphxError: no such file, an operator that MIGraphX does not know, …
+        FormatError: not a program, another version of the format, or damaged.
+        OptionError: an unknown format.
     """
-    check_readable(filename)
+    _check_format(format)
+    try:
+        compiled = _check(filesystem.view(filename), format)
+    except FormatError as error:
+        raise FormatError(f"{os.fspath(filename)}: {error}") from error
     doing = f"load the program {os.fspath(filename)}"
-    return program.wrap(serialized.load_file(filename, format, doing))
+    return program.wrap(serialized.load_file(filename, format, doing), compiled)
 
 
 def save(p: program, filename: str | os.PathLike[str], format: str = "msgpack") -> None:  # noqa: A002
-    """Write a program to a file as "msgpack" or "json"."""
-    serialized.save_file(p.handle, filename, format)
+    """Write a program to a file as "msgpack" or "json".
+
+    Raises:
+        MigraphxError: the file can't be written.
+        OptionError: an unknown format.
+    """
+    _check_format(format)
+    filesystem.write(filename, serialized.save(p.handle, format))
 
 
 def load_buffer(b: bytes | bytearray | memoryview) -> program:
-    """Read a program from bytes that `save_buffer` gave, or that a msgpack file holds."""
-    return program.wrap(serialized.load(b))
+    """Read a program from bytes that `save_buffer` gave, or that a msgpack file holds; raises as `load`."""
+    compiled = _check(b, "msgpack")
+    return program.wrap(serialized.load(b), compiled)
 
 
 def save_buffer(p: program) -> bytes:
@@ -39,16 +55,27 @@ def save_buffer(p: program) -> bytes:
     return serialized.save(p.handle)
 
 
-def check_readable(filename: str | os.PathLike[str]) -> None:
-    """Say what is wrong with a file in the system's words, which MIGraphX leaves out.
+def from_official(p: object) -> program:
+    """The program of ROCm's `migraphx` module as one of this package's; raises as `load`."""
+    return load_buffer(official.save(p))
+
+
+def to_official(p: program) -> Any:
+    """The program as one of ROCm's `migraphx` module.
 
     Raises:
-        MigraphxError: it can't be opened, or it is empty.
+        LibraryNotFoundError: that module is not installed.
     """
-    try:
-        with open(filename, "rb") as file:
-            empty = not file.read(1)
-    except OSError as error:
-        raise MigraphxError(f"can't read {os.fspath(filename)}: {error.strerror}") from error
-    if empty:
-        raise MigraphxError(f"can't read {os.fspath(filename)}: the file is empty")
+    return official.load(save_buffer(p))
+
+
+def _check(data: bytes | bytearray | memoryview, form: str) -> bool:
+    """Check a serialized program, and tell whether it is compiled."""
+    value = serialized.read(data, form)
+    checks.check_program(value, serialized.version())
+    return bool(value["targets"])
+
+
+def _check_format(name: str) -> None:
+    if name not in _FORMATS:
+        raise OptionError(f"MIGraphX has no file format {name!r}; it has {' and '.join(map(repr, _FORMATS))}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iree_migraphx.binding import capi
+from iree_migraphx.binding import capi, official
 from iree_migraphx.binding.arguments import argument, view_of
 from iree_migraphx.binding.capi import Handle
 from iree_migraphx.binding.shapes import shape
@@ -68,11 +68,14 @@ def convert(name: str, wanted: shape, value: Any) -> argument:
     Args:
         name: the parameter, for messages.
         wanted: its shape; a dynamic one takes every length in its range.
-        value: an argument, which is never copied (it may be on a device), or what numpy can see as an array.
+        value: an argument, also ROCm's, which is never copied (it may be on a device), or what numpy can see as an
+            array.
 
     Raises:
         InputError: another dtype, another length, or memory that would need a copy that can't be made.
     """
+    if official.is_official(value):
+        value = official.argument_from(value)
     if isinstance(value, argument):
         return _same_memory(name, wanted, value)
     array = np.asarray(value)

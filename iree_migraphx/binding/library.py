@@ -42,18 +42,27 @@ def _load() -> ctypes.CDLL:
         except OSError as error:
             failures.append(str(error))
             continue
-        core = _mapped("libmigraphx")
-        if len(core) > 1:
-            raise LibraryNotFoundError(
-                f"this process holds two copies of MIGraphX, {core[0]} and {core[1]}: operators registered with "
-                "one are unknown to the other. Load one only; ROCM_PATH says which one iree_migraphx takes."
-            )
+        require_single()
         return library
     raise LibraryNotFoundError(
         f"{SONAME}, MIGraphX's C interface, can't be loaded ({'; '.join(dict.fromkeys(failures))}). "
         "Run `./setup.sh install_migraphx` and use the Python that it sets up, or install ROCm's migraphx package and "
         "set ROCM_PATH to ROCm's folder."
     )
+
+
+def require_single() -> None:
+    """Make sure that there is one MIGraphX in the process.
+
+    Raises:
+        LibraryNotFoundError: there are two.
+    """
+    core = _mapped("libmigraphx")
+    if len(core) > 1:
+        raise LibraryNotFoundError(
+            f"this process holds two copies of MIGraphX, {core[0]} and {core[1]}: what one makes is unknown to "
+            "the other. Load one only; ROCM_PATH says which one iree_migraphx takes."
+        )
 
 
 def core_path() -> Path:

@@ -6,7 +6,7 @@ import ctypes
 import os
 from collections.abc import Mapping, Sequence
 
-from iree_migraphx.binding import capi, files
+from iree_migraphx.binding import capi, filesystem, onnx_model
 from iree_migraphx.binding.capi import Handle
 from iree_migraphx.binding.dimensions import dynamic_dimension, dynamic_dimensions_handle
 from iree_migraphx.binding.programs import program
@@ -48,9 +48,10 @@ def parse_onnx(
     options = _onnx_options(default_dim_value, default_dyn_dim_value, map_input_dims, map_dyn_input_dims)
     capi.call("onnx_options_set_default_loop_iterations", options, max_loop_iterations)
     capi.call("onnx_options_set_limit_loop_iterations", options, limit_max_iterations)
-    files.check_readable(filename)
-    doing = f"read the ONNX model {os.fspath(filename)}"
-    return program.wrap(capi.new("program", "parse_onnx", os.fsencode(filename), options, doing=doing), False)
+    name = f"ONNX model {os.fspath(filename)}"
+    onnx_model.check_model(filesystem.view(filename), name)
+    handle = capi.new("program", "parse_onnx", os.fsencode(filename), options, doing=f"read the {name}")
+    return program.wrap(handle, False)
 
 
 def parse_onnx_buffer(
@@ -69,8 +70,10 @@ def parse_onnx_buffer(
     if os.fspath(external_data_path):
         capi.call("onnx_options_set_external_data_path", options, os.fsencode(external_data_path))
     data = bytes(onnx_buffer)
-    doing = "read the ONNX model in memory"
-    return program.wrap(capi.new("program", "parse_onnx_buffer", data, len(data), options, doing=doing), False)
+    name = "ONNX model in memory"
+    onnx_model.check_model(data, name)
+    handle = capi.new("program", "parse_onnx_buffer", data, len(data), options, doing=f"read the {name}")
+    return program.wrap(handle, False)
 
 
 def parse_tf(
@@ -100,7 +103,7 @@ def parse_tf(
     if output_names:
         names = (ctypes.c_char_p * len(output_names))(*(name.encode() for name in output_names))
         capi.call("tf_options_set_output_names", options, names, len(output_names))
-    files.check_readable(filename)
+    filesystem.view(filename)  # can it be read
     doing = f"read the TensorFlow graph {os.fspath(filename)}"
     return program.wrap(capi.new("program", "parse_tf", os.fsencode(filename), options, doing=doing), False)
 

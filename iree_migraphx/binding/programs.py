@@ -9,28 +9,39 @@ from typing import Any
 from iree_migraphx.binding import callbacks, capi, inputs, messages, serialized
 from iree_migraphx.binding.arguments import argument
 from iree_migraphx.binding.capi import Handle
+from iree_migraphx.binding.modules import module
 from iree_migraphx.binding.shapes import shape
 from iree_migraphx.binding.targets import target
+from iree_migraphx.errors import InputError, MigraphxError
+from iree_migraphx.report import Report
 
 
 class program:  # noqa: N801 -- the official name
     """A program: empty when made, else from parse_onnx, load or load_buffer.
 
     A compiled program may be run from several threads at once, as far as MIGraphX's target allows it.
+
+    Attributes:
+        iree_report: what became of each subgraph, where iree_migraphx compiled the program.
     """
 
-    __slots__ = ("__weakref__", "_compiled", "_handle", "_parameters")
+    __slots__ = ("__weakref__", "_compiled", "_handle", "_modules", "_parameters", "era", "iree_report")
 
     def __init__(self) -> None:
         self._handle = capi.new("program", "program_create")
-        self._compiled: bool | None = False
+        self._compiled = False
         self._parameters: dict[str, shape] | None = None
+        self._modules: dict[str, module] = {}
+        self.era = 0
+        self.iree_report: Report | None = None
 
     @classmethod
-    def wrap(cls, handle: Handle, compiled: bool | None = None) -> program:
-        """The program behind a handle of the C interface; `compiled` where that is known."""
+    def wrap(cls, handle: Handle, compiled: bool) -> program:
+        """The program behind a handle of the C interface."""
         self = cls.__new__(cls)
-        self._handle, self._compiled, self._parameters = handle, compiled, None
+        self._handle, self._compiled, self._parameters, self._modules = handle, compiled, None, {}
+        self.era = 0
+        self.iree_report = None
         return self
 
     @property
@@ -38,9 +49,32 @@ class program:  # noqa: N801 -- the official name
         """The program of the C interface."""
         return self._handle
 
+    def _module(self, name: str, pointer: int) -> module:
+        """One object for each module, since it remembers what was added."""
+        return self._modules.setdefault(name, module(self, pointer, name))
+
     def changed(self) -> None:
         """Forget what was known of the program's parameters."""
         self._parameters = None
+
+    def rewritten(self) -> None:
+        """Note that MIGraphX may have replaced instructions and modules: references to the old ones are void."""
+        self._parameters = None
+        self.era += 1
+
+    def get_main_module(self) -> module:
+        """The module that a run starts in."""
+        return self._module("main", capi.borrow("program_get_main_module", self._handle))
+
+    def create_module(self, name: str) -> module:
+        """Add an empty module, to be the submodule of an instruction.
+
+        Raises:
+            InputError: there is one of that name.
+        """
+        if name in serialized.nodes(serialized.save(self._handle)):
+            raise InputError(f"the program has a module {name!r} already")
+        return self._module(name, capi.borrow("program_create_module", self._handle, name.encode()))
 
     def get_parameter_names(self) -> list[str]:
         """Names of the parameters."""
@@ -59,8 +93,6 @@ class program:  # noqa: N801 -- the official name
 
     def is_compiled(self) -> bool:
         """The program has been compiled for a target."""
-        if self._compiled is None:
-            self._compiled = bool(serialized.unpack(serialized.save(self._handle))["targets"])
         return self._compiled
 
     def compile(
@@ -75,15 +107,19 @@ class program:  # noqa: N801 -- the official name
             exhaustive_tune: try every kernel that MIGraphX knows, which takes long.
 
         Raises:
-            MigraphxError: MIGraphX can't compile it; the program is then of no more use.
+            MigraphxError: MIGraphX can't compile it, and the program is then of no more use; or it is compiled already.
+            InputError: the program has no instructions.
         """
         if not isinstance(t, target):
             raise TypeError(f"compile takes a target of get_target, not {t!r}")
+        if self._compiled:  # assertions of MIGraphX's would end the process, here and below
+            raise MigraphxError("the program is compiled already, and can't be compiled again")
+        self._require_instructions()
         options = capi.new("compile_options", "compile_options_create")
         capi.call("compile_options_set_offload_copy", options, offload_copy)
         capi.call("compile_options_set_fast_math", options, fast_math)
         capi.call("compile_options_set_exhaustive_tune_flag", options, exhaustive_tune)
-        self.changed()
+        self.rewritten()
         capi.guarded(f"compile the program for {t.name}", "program_compile", self._handle, t.handle, options)
         self._compiled = True
 
@@ -101,7 +137,7 @@ class program:  # noqa: N801 -- the official name
             InputError: a parameter is missing or unknown, or has the wrong shape or dtype.
             MigraphxError: MIGraphX failed; its cause is the exception of a custom operator in Python, if that was it.
         """
-        bound = inputs.bind(self._shapes(), params)
+        bound = self._bind(params)
         out = ctypes.c_void_p()
         with callbacks.errors() as raised:
             status = capi.function("program_run")(ctypes.byref(out), self._handle, bound.handle)
@@ -117,7 +153,7 @@ class program:  # noqa: N801 -- the official name
             stream: address of the stream (hipStream_t).
             stream_name: the C++ type that it points to; MIGraphX wants "ihipStream_t".
         """
-        bound = inputs.bind(self._shapes(), params)
+        bound = self._bind(params)
         out = ctypes.c_void_p()
         with callbacks.errors() as raised:
             status = capi.function("program_run_async")(
@@ -129,6 +165,7 @@ class program:  # noqa: N801 -- the official name
 
     def sort(self) -> None:
         """Order the instructions so that each comes right before its users, as far as possible."""
+        self.rewritten()
         capi.guarded("sort the program", "program_sort", self._handle)
 
     def print(self) -> None:
@@ -160,6 +197,15 @@ class program:  # noqa: N801 -- the official name
             }
         return self._parameters
 
+    def _bind(self, params: Mapping[str, Any]) -> inputs.Bound:
+        if not self._compiled:
+            self._require_instructions()
+        return inputs.bind(self._shapes(), params)
+
+    def _require_instructions(self) -> None:
+        if not self._shapes() and not serialized.nodes(serialized.save(self._handle))["main"]:
+            raise InputError("the program has no instructions")
+
     def _explain(self, bound: inputs.Bound, raised: list[BaseException]) -> None:
         """Raise for a run that failed. MIGraphX's text is on stderr only: fail once more where it can be read."""
         if not raised:
@@ -179,12 +225,11 @@ class program:  # noqa: N801 -- the official name
         results = []
         for index in range(capi.size("arguments_size", values)):
             pointer = capi.borrow("arguments_get", values, index)
-            of = shape.from_pointer(capi.borrow("argument_shape", pointer))
             # A copy of C++'s argument shares the memory, but not the other results'.
             own = capi.new("argument", "argument_create", capi.borrow("argument_shape", pointer), None)
             capi.call("argument_assign_to", own, pointer)
             # The memory may be the program's (scratch, literals) or an input's, handed through.
-            result = argument.wrap(own, of=of, writeable=False)
+            result = argument.wrap(own, writeable=False)
             results.append(result)
             result._keep = (self._handle, bound.owner_of(result))
         return results

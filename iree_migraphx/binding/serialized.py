@@ -6,6 +6,8 @@ The C interface reads and writes files only; an anonymous file in memory stands 
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,36 +18,27 @@ from iree_migraphx.binding import capi
 from iree_migraphx.binding.capi import Handle
 from iree_migraphx.errors import FormatError
 
-_LIMIT = 2**63 - 1  # of msgpack's own limits on sizes, which are meant for untrusted networks
 
-
-def save(program: Handle) -> bytes:
-    """MIGraphX's msgpack form of a program.
+def save(program: Handle, form: str = "msgpack") -> bytes:
+    """MIGraphX's form of a program, "msgpack" or "json".
 
     Raises:
         MigraphxError: MIGraphX can't write it.
     """
-    with _memory_file() as (descriptor, path):
-        save_file(program, path, "msgpack")
-        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    with memory_file() as path:
+        capi.guarded("save the program", "save", program, path.encode(), _options(form))
+        with open(path, "rb") as file:
+            return file.read()
 
 
 def load(data: bytes | bytearray | memoryview) -> Handle:
-    """The program that `save` wrote; `data` must be whole (files.check_program).
+    """The program that `save` wrote; `data` has passed checks.check_program.
 
     Raises:
         MigraphxError: MIGraphX refuses it, e.g. for an operator that it does not know.
     """
-    with _memory_file() as (descriptor, path):
-        view = memoryview(data).cast("B")
-        while view:
-            view = view[os.write(descriptor, view) :]
+    with memory_file(data) as path:
         return load_file(path, "msgpack", "load the program")
-
-
-def save_file(program: Handle, path: str | os.PathLike[str], form: str) -> None:
-    """Write a program to a file as "msgpack" or "json"."""
-    capi.guarded(f"save the program to {os.fspath(path)}", "save", program, os.fsencode(path), _options(form))
 
 
 def load_file(path: str | os.PathLike[str], form: str, doing: str) -> Handle:
@@ -53,23 +46,42 @@ def load_file(path: str | os.PathLike[str], form: str, doing: str) -> Handle:
     return capi.new("program", "load", os.fsencode(path), _options(form), doing=doing)
 
 
-def unpack(data: bytes) -> Any:
-    """Python data of a msgpack document.
+def read(data: bytes | bytearray | memoryview, form: str = "msgpack") -> Any:
+    """Python data of a msgpack or JSON document.
 
     Raises:
         FormatError: it is not one, or it is cut off.
     """
     try:
+        if form == "json":
+            return json.loads(bytes(data))
         return msgpack.unpackb(data, strict_map_key=False)
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise FormatError(
-            f"not a program that MIGraphX wrote, or a part of one: {error or type(error).__name__}"
-        ) from error
+    except (ValueError, RecursionError, msgpack.exceptions.UnpackException) as error:
+        detail = str(error) or type(error).__name__
+        raise FormatError(f"MIGraphX can't read this: it is no whole {form} document ({detail})") from error
+
+
+def version() -> int:
+    """The version of the file format that this MIGraphX reads and writes."""
+    number: int = _empty_program()["version"]
+    return number
+
+
+def migraphx_version() -> str:
+    """The version of MIGraphX itself, "2.14.0" in release 7.1."""
+    text: str = _empty_program()["migraphx_version"]
+    return text
+
+
+@functools.cache
+def _empty_program() -> Mapping[str, Any]:
+    program: Mapping[str, Any] = read(save(capi.new("program", "program_create")))
+    return program
 
 
 def nodes(data: bytes) -> Mapping[str, list[dict[str, Any]]]:
     """Instructions of each module of a serialized program."""
-    return {name: module["nodes"] or [] for name, module in unpack(data)["modules"].items()}
+    return {name: module["nodes"] or [] for name, module in read(data)["modules"].items()}
 
 
 def _options(form: str) -> Handle:
@@ -79,9 +91,12 @@ def _options(form: str) -> Handle:
 
 
 @contextlib.contextmanager
-def _memory_file() -> Iterator[tuple[int, str]]:
+def memory_file(data: bytes | bytearray | memoryview = b"") -> Iterator[str]:
+    """The path of an anonymous file in memory that holds `data`."""
     descriptor = os.memfd_create("iree_migraphx-program")
     try:
-        yield descriptor, f"/proc/self/fd/{descriptor}"
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)

@@ -82,7 +82,7 @@ class shape:  # noqa: N801 -- the official name
         if self._type == TUPLE or capi.truth("shape_dynamic", pointer):
             # The C interface has no getters for these: let MIGraphX write them into a program and read that.
             self._adopt(_serialized(pointer))
-            self._handle = capi.new("shape", "shape_create", 0, capi.sizes([]), 0)
+            self._handle = capi.new("shape", "shape_create", datatype_enum()["float_type"], capi.sizes([]), 0)
             capi.call("shape_assign_to", self._handle, pointer)
         else:
             self._lens = _read_sizes("shape_lengths", pointer)
