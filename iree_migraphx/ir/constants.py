@@ -121,8 +121,8 @@ class _Plan:
 
     def _is_constant(self, instruction: Instruction, pure: frozenset[str]) -> bool:
         if instruction.name == "@literal":
-            return True
-        if instruction.name not in pure or instruction.modules or instruction.shape.dynamic:
+            return instruction.shape.elements > 0  # empty ones MIGraphX up to 7.1 writes in a form it can't read
+        if instruction.name not in pure or instruction.shape.dynamic:
             return False
         if not instruction.inputs or any(value not in self._constants for value in instruction.inputs):
             return False
@@ -216,7 +216,7 @@ def _laid_out(value: npt.NDArray[Any], instruction: Instruction) -> bytes:
         )
     if shape.standard:
         return value.tobytes()
-    buffer = np.zeros(shape.element_space, shape.dtype)
-    strides = [stride * buffer.itemsize for stride in shape.strides]
-    np.lib.stride_tricks.as_strided(buffer, shape.lens, strides)[...] = value
-    return buffer.tobytes()
+    buffer = bytearray(shape.nbytes)
+    strides = [stride * value.itemsize for stride in shape.strides]
+    np.ndarray(shape.lens, value.dtype, buffer, strides=strides)[...] = value
+    return bytes(buffer)

@@ -41,8 +41,10 @@ def splice_all(module: Module, splices: Iterable[Splice]) -> Module:
         for member in edit.members:
             if owners.setdefault(member, edit) is not edit:
                 raise _refusal(f"{member!r} belongs to two subgraphs")
-    left = {id(edit): len(set(edit.members)) for edit in owners.values()}
     local = {instruction.id for instruction in module.instructions}
+    if missing := owners.keys() - local:
+        raise _refusal(f"not in module {module.name!r}: {', '.join(sorted(missing))}")
+    left = {id(edit): len(set(edit.members)) for edit in owners.values()}
     instructions: list[Instruction] = []
     defined: set[str] = set()
     for instruction in module.instructions:
@@ -60,8 +62,6 @@ def splice_all(module: Module, splices: Iterable[Splice]) -> Module:
                 raise _refusal(f"there are two values {item.id!r}")
             defined.add(item.id)
         instructions.extend(batch)
-    if any(left.values()):
-        raise _refusal(f"not in module {module.name!r}: {', '.join(sorted(owners.keys() - local))}")
     return replace(module, instructions=tuple(instructions))
 
 

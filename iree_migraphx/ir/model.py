@@ -142,9 +142,10 @@ class Literal:
         dtype = self.shape.dtype
         if not self.shape.lens:
             return np.empty(0, dtype)
-        flat = np.frombuffer(self.data, dtype=dtype)
         strides = [stride * dtype.itemsize for stride in self.shape.strides]
-        return np.lib.stride_tricks.as_strided(flat, self.shape.lens, strides, writeable=False)
+        array: npt.NDArray[Any] = np.ndarray(self.shape.lens, dtype, self.data, strides=strides)
+        array.flags.writeable = False
+        return array
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Serialized programs as data."""
