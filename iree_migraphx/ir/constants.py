@@ -29,7 +29,7 @@ SMALL_BYTES = 1 << 16
 #: A larger constant that is more than twice the size of what it is made of is not written out.
 EXPANDED_BYTES = 1 << 25
 
-#: More multiplications than this are left to a kernel: MIGraphX's ref target needs about 0.1 microseconds for each.
+#: More multiplications than this are left to a kernel: MIGraphX's ref target needs about 0.2 microseconds for each.
 MULTIPLICATIONS = 1 << 20
 
 _log = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ _log = logging.getLogger(__name__)
 def fold_constants(program: Program, evaluate: Evaluate, keep: Collection[str] = WIDENING) -> Program:
     """Replace constant expressions by literals of the same value, type, lengths and strides.
 
-    Every constant that something not constant reads becomes a literal, except broadcasts and slices, and reshapes of a
-    large constant that others read as well: those stay views, of a literal. All modules that MIGraphX interprets (main,
+    Every constant that something not constant reads becomes a literal, except broadcasts, large slices, and transposes
+    of a large constant that others read as well: those stay views, of a literal. All modules that MIGraphX interprets (main,
     and those of `if` and `loop`) take part. The program is only ever run once, and not at all where reshaping is all
     there is to do.
 
