@@ -39,9 +39,9 @@ def fold_constants(program: Program, evaluate: Evaluate, keep: Collection[str] =
     """Replace constant expressions by literals of the same value, type, lengths and strides.
 
     Every constant that something not constant reads becomes a literal, except broadcasts, large slices, and transposes
-    of a large constant that others read as well: those stay views, of a literal. All modules that MIGraphX interprets (main,
-    and those of `if` and `loop`) take part. The program is only ever run once, and not at all where reshaping is all
-    there is to do.
+    of a large constant that others read as well: those stay views, of a literal. All modules that MIGraphX interprets
+    (main, and those of `if` and `loop`) take part. The program is only ever run once, and not at all where reshaping is
+    all there is to do.
 
     Args:
         program: a parsed program; its recorded shapes must be MIGraphX's own.
