@@ -101,6 +101,16 @@ def inherited_environment(**changes: str) -> dict[str, str]:
     return {**os.environ, **changes}
 
 
+def debug_level(environment: Mapping[str, str] | None = None) -> int:
+    """IREE_DEBUG by itself, for what has no Options at hand.
+
+    Raises:
+        OptionError: it is not a whole number.
+    """
+    text = (os.environ if environment is None else environment).get("IREE_DEBUG", "")
+    return _int("IREE_DEBUG", text) if text else 0
+
+
 def available_cores() -> int:
     """Cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -202,7 +202,7 @@ def guarded(doing: str, name: str, *arguments: Any) -> None:
     Raises:
         MigraphxError: it failed. Its cause is the exception of a custom operator written in Python, if that was it.
     """
-    with callbacks.errors() as raised, messages.capture(2) as captured:
+    with callbacks.errors() as raised, messages.capture_errors() as captured:
         status = function(name)(*arguments)
     if not status:
         messages.pass_on(captured.text)
@@ -211,7 +211,7 @@ def guarded(doing: str, name: str, *arguments: Any) -> None:
     messages.pass_on(other)
     # Passes probe compute_shape and live with a refusal: only the one in MIGraphX's own text is the cause.
     cause = next((error for error in reversed(raised) if callbacks.describe(error) in text), None)
-    raise failure(f"MIGraphX can't {doing}: {text or f'migraphx_{name} failed without a word'}", cause)
+    raise failure(f"MIGraphX can't {doing}: {text or f'migraphx_{name} failed; see stderr'}", cause)
 
 
 def failure(message: str, cause: BaseException | None) -> BaseException:

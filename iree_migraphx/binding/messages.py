@@ -1,6 +1,7 @@
 """What MIGraphX prints: its C interface reports an error's text on stderr only, and prints programs on stdout only.
 
-A captured call has the file descriptor to itself, under one lock; what a successful call printed is passed on.
+A captured call has the file descriptor to itself, under one lock; what a successful call printed is passed on. What an
+assertion prints before it ends the process is lost with it: IREE_DEBUG=2 leaves stderr alone.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
+
+from iree_migraphx import options
 
 _LOCK = threading.RLock()
 # api.cpp's try_: "<C function>: Error: <what>"; an exception of MIGraphX's starts with "<file>:<line>: <function>: ".
@@ -31,6 +34,11 @@ class Captured:
             return self.text, ""
         last = found[-1]
         return self.text[: last.start()], _SOURCE.sub("", self.text[last.end() :]).strip()
+
+
+def capture_errors() -> contextlib.AbstractContextManager[Captured]:
+    """Collect what is printed to stderr meanwhile; nothing at IREE_DEBUG=2, which lets it through."""
+    return contextlib.nullcontext(Captured()) if options.debug_level() > 1 else capture(2)
 
 
 @contextlib.contextmanager

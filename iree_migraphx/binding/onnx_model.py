@@ -16,13 +16,15 @@ from iree_migraphx.errors import MigraphxError
 #: Fewest inputs of ONNX's own operators over all opsets, where that is not 1 (from the ONNX operator schemas).
 _INPUTS = {
     0: "Constant Optional OptionalHasElement RandomNormal RandomUniform SequenceEmpty",
-    2: "Add And BitShift BitwiseAnd BitwiseOr BitwiseXor CastLike CenterCropPad Compress Conv ConvInteger "
-    "ConvTranspose CumSum DequantizeLinear Div Equal Expand Gather GatherElements GatherND Gemm Greater GreaterOrEqual "
-    "GridSample LayerNormalization Less LessOrEqual MatMul MatMulInteger MaxRoiPool MaxUnpool Mod Mul NegativeLogLikelihoodLoss "
-    "NonMaxSuppression Or PRelu Pow QuantizeLinear ReverseSequence SequenceAt SequenceInsert SoftmaxCrossEntropyLoss "
-    "Sub Tile Xor",
-    3: "Col2Im DeformConv GRU GroupNormalization InstanceNormalization LSTM OneHot RNN Range RoiAlign Scatter "
-    "ScatterElements ScatterND Where",
+    2: """
+        Add And BitShift BitwiseAnd BitwiseOr BitwiseXor CastLike CenterCropPad Compress Conv ConvInteger ConvTranspose
+        CumSum DequantizeLinear Div Equal Expand Gather GatherElements GatherND Gemm Greater GreaterOrEqual GridSample
+        LayerNormalization Less LessOrEqual MatMul MatMulInteger MaxRoiPool MaxUnpool Mod Mul NegativeLogLikelihoodLoss
+        NonMaxSuppression Or PRelu Pow QuantizeLinear ReverseSequence SequenceAt SequenceInsert SoftmaxCrossEntropyLoss
+        Sub Tile Xor""",
+    3: """
+        Col2Im DeformConv GRU GroupNormalization InstanceNormalization LSTM OneHot RNN Range RoiAlign Scatter
+        ScatterElements ScatterND Where""",
     5: "BatchNormalization MelWeightMatrix",
     8: "QLinearConv QLinearMatMul",
 }
