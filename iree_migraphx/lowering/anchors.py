@@ -16,7 +16,7 @@ from iree.compiler.dialects import arith
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.model import Instruction, Shape
 from iree_migraphx.lowering import channels_last
-from iree_migraphx.lowering.builder import filled, generic, index_expressions, pad, reshape
+from iree_migraphx.lowering.builder import filled, generic, index_expressions, materialise, pad, reshape
 from iree_migraphx.lowering.pointwise import Element, widen
 from iree_migraphx.lowering.types import accumulator
 from iree_migraphx.lowering.view import View
@@ -138,6 +138,48 @@ class _Loops:
         return _Loops(roles.get("g"), roles.get("f"), roles.get("c"), roles)
 
 
+def _convolution_backwards(instruction: Instruction, operands: Sequence[View], form: Form) -> View:
+    """Transposed convolution of x [N, C, ...] with w [C, K, ...] (op/convolution_backwards.hpp).
+
+    Where the windows of the output neither overlap nor leave gaps, each output is one product: no sum over taps.
+    """
+    x, w = operands
+    fields, kernel = instruction.operator, w.lens[2:]
+    rank = len(kernel)
+    tiles = tuple(fields.get("stride") or (1,) * rank) == kernel and not any(fields.get("padding") or ())
+    dense = all(
+        step == 1 or size == 1 for step, size in zip(fields.get("dilation") or (1,) * rank, kernel, strict=True)
+    )
+    if not tiles or not dense or int(fields.get("group", 1)) != 1:
+        raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"{instruction.name} with windows that overlap: {dict(fields)}")
+    n, spatial = x.lens[0], x.lens[2:]
+    places = [f"i{axis}" for axis in range(rank)]
+    taps = [f"t{axis}" for axis in range(rank)]
+    if form is Form.CHANNELS_LAST:
+        x = materialise(x, [0, *range(2, rank + 2), 1])
+        sums = ["n", *places, *taps, "k"]
+    else:
+        sums = ["n", "k", *(role for pair in zip(places, taps, strict=True) for role in pair)]
+    extents = {
+        "n": n,
+        "k": w.lens[1],
+        **dict(zip(places, spatial, strict=True)),
+        **dict(zip(taps, kernel, strict=True)),
+    }
+    numbers = {role: number for number, role in enumerate([*sums, "c"])}
+    dim = {role: ir.AffineDimExpr.get(number) for role, number in numbers.items()}
+    result = _contract(
+        instruction,
+        (x.tensor, _substitute(x, [dim["n"], dim["c"], *(dim[role] for role in places)])),
+        (w.tensor, _substitute(w, [dim["c"], dim["k"], *(dim[role] for role in taps)])),
+        [numbers[role] for role in sums],
+        [*["parallel"] * len(sums), "reduction"],
+        [extents[role] for role in sums],
+    )
+    wanted = ["n", "k", *(role for pair in zip(places, taps, strict=True) for role in pair)]
+    return reshape(result.transpose(tuple(sums.index(role) for role in wanted)), instruction.shape.lens)
+
+
 def _contract(
     instruction: Instruction,
     a: tuple[ir.Value, list[ir.AffineExpr]],
@@ -172,5 +214,6 @@ def _scaled(expression: ir.AffineExpr, factor: int) -> ir.AffineExpr:
 #: Operator -> its sum. Adding an anchor is one entry here and one row in tests/lowering.
 ANCHORS: Mapping[str, Anchor] = {
     "convolution": _convolution,
+    "convolution_backwards": _convolution_backwards,
     "dot": _dot,
 }

@@ -1,8 +1,8 @@
 """Convolutions as CPUs want them: images as NHWC, filters as HWCF, and IREE's named operations.
 
 Measured with IREE 3.13.0 on an AVX-512 CPU: 1.4 to 14 times faster than the generic form over NCHW, copies of the
-images included, and near onnxruntime. IREE's CPU backend knows tile sizes for these named operations only; the same loops as a
-linalg.generic are up to 50 times slower.
+images included, and near onnxruntime. IREE's CPU backend knows tile sizes for these named operations only; the same
+loops as a linalg.generic are up to 50 times slower.
 """
 
 from __future__ import annotations

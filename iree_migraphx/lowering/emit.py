@@ -5,6 +5,7 @@ The function's interface is described in kernels/model.py: a tensor an operand, 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,6 +78,12 @@ def supports_reshaper(instruction: Instruction) -> bool:
     return instruction.name in reshapers.RESHAPERS and len(instruction.inputs) == 1
 
 
+@functools.cache
+def _context() -> ir.Context:
+    """One context for all modules: making one takes longer than building a module."""
+    return ir.Context()
+
+
 def lower(subgraph: Subgraph, symbol: str, form: Form = Form.OPERANDS) -> str:
     """The subgraph as an MLIR module of linalg on tensors, verified.
 
@@ -88,7 +95,7 @@ def lower(subgraph: Subgraph, symbol: str, form: Form = Form.OPERANDS) -> str:
     Raises:
         Refusal: with the reason for which this subgraph has no kernel.
     """
-    with ir.Context(), ir.Location.unknown():
+    with _context(), ir.Location.unknown():
         module = ir.Module.create()
         shapes = [parameter.shape for parameter in subgraph.parameters]
         types: list[ir.Type] = [_physical_type(shape) for shape in shapes]

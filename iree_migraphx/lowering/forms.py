@@ -12,12 +12,25 @@ def form_for(host: bool) -> Form:
     return Form.CHANNELS_LAST if host else Form.OPERANDS
 
 
+#: Behind an anchor these would make the kernel compute another number of elements than the anchor has: IREE then makes
+#: two dispatches, and MIGraphX does not fuse them either (fuse_mlir.cpp). A host kernel may have several dispatches.
+RESIZING = frozenset({"broadcast", "multibroadcast", "slice"})
+
+
 def rules(form: Form, standard_operands: bool) -> Rules:
-    """Rules by which a partition takes exactly what can be lowered."""
+    """Rules by which a partition takes exactly what can be lowered.
+
+    Args:
+        form: the layout in which convolutions are computed.
+        standard_operands: for the host, see `Rules`.
+    """
     return Rules(
         anchor=emit.supports_anchor,
         pointwise=emit.supports_pointwise,
         reshaper=emit.supports_reshaper,
+        reshaper_behind=lambda instruction: (
+            emit.supports_reshaper(instruction) and (standard_operands or instruction.name not in RESIZING)
+        ),
         standard_operands=standard_operands,
         constant_order=lambda anchor, index, shape: anchors.constant_order(anchor, index, shape, form),
     )

@@ -56,15 +56,13 @@ def constant(type_: str, value: float) -> ir.Value:
 def convert(element: Element, type_: str) -> ir.Value:
     """Convert an element as op/convert.hpp does between the types known here.
 
-    A conversion to a narrower float clamps to the finite range (inf becomes the largest finite value); NaN stays.
+    From float to half it clamps to the finite range (inf becomes the largest half); NaN stays. A half's inf stays inf.
     """
     if element.type == type_:
         return element.value
     target = mlir_type(type_)
     if element.type == "half_type" and type_ == "float_type":
-        # MIGraphX clamps to the target's range only, so an infinite half becomes the largest float.
-        wide = arith.extf(target, element.value)
-        return _clamp(wide, type_, 3.4028234663852886e38)
+        return arith.extf(target, element.value)
     if element.type == "float_type" and type_ == "half_type":
         return arith.truncf(target, _clamp(element.value, element.type, 65504.0))
     if element.type == "bool_type" and is_float(type_):
@@ -217,6 +215,35 @@ def _log2(fields: Mapping[str, Any], x: list[Element]) -> ir.Value:
     return arith.mulf(math.log(x[0].value), _like(x[0], 1.0 / pymath.log(2.0)))
 
 
+def _erf(fields: Mapping[str, Any], x: list[Element]) -> ir.Value:
+    # IREE's approximation for CPUs loses the sign of a zero.
+    return math.copysign(math.erf(x[0].value), x[0].value)
+
+
+def _pow(fields: Mapping[str, Any], x: list[Element]) -> ir.Value:
+    """C's pow. IREE's expansion of math.powf for CPUs gives a NaN in many places where C has a value."""
+    base, exponent = x[0].value, x[1].value
+    zero, one = _like(x[0], 0.0), _like(x[0], 1.0)
+    magnitude, floor = math.absf(base), math.floor(exponent)
+    whole = _equal(floor, exponent)
+    half = arith.mulf(exponent, _like(x[0], 0.5))
+    odd = arith.andi(whole, arith.cmpf(arith.CmpFPredicate.ONE, math.floor(half), half))
+    not_a_number = arith.cmpf(arith.CmpFPredicate.UNO, exponent, exponent)
+    finite = arith.cmpf(arith.CmpFPredicate.ONE, magnitude, _like(x[0], pymath.inf))
+    no_root = arith.andi(arith.andi(_less(base, zero), finite), arith.cmpf(arith.CmpFPredicate.ONE, exponent, floor))
+    result = math.powf(magnitude, exponent)
+    result = arith.select(_equal(magnitude, one), arith.select(not_a_number, exponent, one), result)
+    result = arith.select(odd, math.copysign(result, base), result)
+    result = arith.select(no_root, _like(x[0], pymath.nan), result)
+    # The expansion of the largest number to the first power overflows.
+    result = arith.select(_equal(exponent, one), base, result)
+    return arith.select(arith.ori(_equal(base, one), _equal(exponent, zero)), one, result)
+
+
+def _equal(a: ir.Value, b: ir.Value) -> ir.Value:
+    return arith.cmpf(arith.CmpFPredicate.OEQ, a, b)
+
+
 #: Operator -> how it computes one element. Adding an operator is one entry here and one row in tests/lowering.
 POINTWISE: Mapping[str, Pointwise] = {
     "abs": Pointwise(1, _unary(math.absf)),
@@ -226,7 +253,7 @@ POINTWISE: Mapping[str, Pointwise] = {
     "convert": Pointwise(1, lambda fields, x: convert(x[0], x[0].type)),
     "div": Pointwise(2, _binary(arith.divf)),
     "elu": Pointwise(1, _elu, wide=True),
-    "erf": Pointwise(1, _unary(math.erf), wide=True),
+    "erf": Pointwise(1, _erf, wide=True),
     "exp": Pointwise(1, _unary(math.exp), wide=True),
     "floor": Pointwise(1, _unary(math.floor)),
     "greater": Pointwise(2, _compare(arith.CmpFPredicate.OGT)),
@@ -239,7 +266,7 @@ POINTWISE: Mapping[str, Pointwise] = {
     "mul": Pointwise(2, _binary(arith.mulf)),
     "nearbyint": Pointwise(1, _unary(math.roundeven)),
     "neg": Pointwise(1, _unary(arith.negf)),
-    "pow": Pointwise(2, _binary(math.powf), wide=True),
+    "pow": Pointwise(2, _pow, wide=True),
     "prelu": Pointwise(2, _prelu),
     "recip": Pointwise(1, _recip),
     "relu": Pointwise(1, _relu),

@@ -80,7 +80,7 @@ def _followers(anchor: Instruction, around: Surroundings, rules: Rules) -> list[
         if not (inside | foreign).intersection(instruction.inputs):
             continue
         fusable = (
-            (rules.pointwise(instruction) or rules.reshaper(instruction))
+            (rules.pointwise(instruction) or rules.reshaper_behind(instruction))
             and instruction.id not in around.taken
             and not instruction.shape.dynamic
             and not foreign.intersection(instruction.inputs)

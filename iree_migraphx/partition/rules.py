@@ -17,8 +17,8 @@ class Rules:
     Attributes:
         anchor: a subgraph forms around such an instruction.
         pointwise: may follow the anchor in its kernel.
-        reshaper: may stand before the anchor, or between it and what follows, as a mere change of view of its one
-            input.
+        reshaper: may stand before the anchor, or before another operand, as a mere change of view of its one input.
+        reshaper_behind: may stand between the anchor and what follows it.
         constant_order: the order of the axes in memory in which an anchor wants a constant operand, given the anchor
             and the operand's index, or None for the order it has.
         standard_operands: operands are taken as row-major whatever their strides (whoever puts the kernel into the
@@ -28,5 +28,6 @@ class Rules:
     anchor: Predicate
     pointwise: Predicate
     reshaper: Predicate
+    reshaper_behind: Predicate
     standard_operands: bool
     constant_order: Callable[[Instruction, int, Shape], tuple[int, ...] | None]
