@@ -77,16 +77,15 @@ class KernelCache:
         """What was stored under the key; None where nothing was, or where it can't be read (a warning says so)."""
         if not self._readable:
             return None
+        entry = self._entry(key)
+        with contextlib.suppress(CorruptEntryError):
+            return _read(entry, key)
+        # Another process may have been replacing it just then.
         try:
-            return _read(self._entry(key), key)
-        except FileNotFoundError:
-            if not self._entry(key).exists():
-                return None
-            why = "a file is missing"
-        except (OSError, CorruptEntryError) as error:
-            why = str(error)
-        self.discard(key, why)
-        return None
+            return _read(entry, key)
+        except CorruptEntryError as error:
+            self.discard(key, str(error))
+            return None
 
     def discard(self, key: str, why: str) -> None:
         """Remove an entry that can't be used, with a warning."""
@@ -169,7 +168,9 @@ def _describe(result: GpuKernel | HostKernel | Refusal, meta: dict[str, Any]) ->
     return result.code_object
 
 
-def _read(entry: Path, key: str) -> GpuKernel | HostKernel | Refusal:
+def _read(entry: Path, key: str) -> GpuKernel | HostKernel | Refusal | None:
+    if not entry.exists():
+        return None
     try:
         meta = json.loads((entry / _META).read_bytes())
         checksum, kind = meta.pop("checksum"), meta["kind"]
@@ -188,6 +189,8 @@ def _read(entry: Path, key: str) -> GpuKernel | HostKernel | Refusal:
             KernelResources(**meta["resources"]),
             tuple(meta["operands"]),
         )
+    except OSError as error:
+        raise CorruptEntryError(str(error)) from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise CorruptEntryError(f"its {_META} is damaged ({error})") from error
 

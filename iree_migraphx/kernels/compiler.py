@@ -28,11 +28,11 @@ _PROBE_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
-# Threads inside a compiler would compete with the other compilers: without them one kernel takes a tenth less time, even
-# on an idle machine.
+# Threads inside a compiler would compete with the other compilers: without them one kernel takes a tenth less time,
+# even on an idle machine.
 _BASE_FLAGS = ("--iree-opt-level=O3", "--mlir-disable-threading")
-# The fused padding makes a padded convolution one dispatch; for CPUs it makes some depthwise convolutions fail to compile
-# and others slower. The rest asks for the ELF itself, and the launch in readable form beside it.
+# The fused padding makes a padded convolution one dispatch; for CPUs it makes some depthwise convolutions fail to
+# compile and others slower. The rest asks for the ELF itself, and the launch in readable form beside it.
 _GPU_FLAGS = (
     "--iree-dispatch-creation-enable-fuse-padding-into-linalg-consumer-ops",
     "--compile-to=hal",

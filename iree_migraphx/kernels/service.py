@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from iree_migraphx.errors import Refusal
+from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.kernels.accept import accept_host, check_code_object
 from iree_migraphx.kernels.cache import ABI, KernelCache, cache_key
 from iree_migraphx.kernels.compiler import Compiler, check_flags, compile_flags, find_compiler
@@ -98,14 +98,14 @@ def _from_cache(
     if kept is None or isinstance(kept, Refusal):
         return kept
     try:
+        if isinstance(kept, HostKernel) is not target.is_host:
+            raise Refusal(Reason.WRONG_TARGET, f"it is not for {target}")
         if isinstance(kept, HostKernel):
-            checked: GpuKernel | HostKernel = accept_host(kept.vmfb, request)
-        else:
-            checked = check_code_object(kept.code_object, kept.symbol, kept.workgroups, kept.operands, target)
+            return accept_host(kept.vmfb, request)
+        return check_code_object(kept.code_object, kept.symbol, kept.workgroups, kept.operands, target)
     except Refusal as refusal:
         cache.discard(key, str(refusal))
         return None
-    return checked
 
 
 def _compile(

@@ -1,0 +1,145 @@
+import tempfile
+import threading
+from dataclasses import replace
+
+import pytest
+
+from iree_migraphx.errors import Reason, Refusal
+from iree_migraphx.kernels.compiler import find_compiler
+from iree_migraphx.kernels.model import GpuKernel, HostKernel
+from iree_migraphx.kernels.targets import parse_target
+from iree_migraphx.kernels.worker import compile_request
+
+from .sources import CRASHING, INVALID, TWO_DOTS, dot, fake_compiler, real_compiler
+
+GFX942 = parse_target("gfx942")
+HOST = parse_target("host")
+DOT = dot()
+
+
+def compile_(request, options, target=GFX942):
+    return compile_request(request, find_compiler(options), target, options, threading.Event())
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """Where the package's temporary files go; nothing may be left there."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert list(folder.iterdir()) == []
+
+
+def test_gpu(options, temporary):
+    compiled = compile_(DOT, options)
+    assert isinstance(compiled.result, GpuKernel)
+    assert compiled.lasting
+    assert compiled.seconds > 0.05
+    assert compiled.command[0] == str(real_compiler())
+    assert "--iree-rocm-target=gfx942" in compiled.command
+
+
+@pytest.mark.parametrize("request_", [DOT, TWO_DOTS], ids=lambda request: request.symbol)
+def test_host_takes_any_number_of_dispatches(request_, options, temporary):
+    compiled = compile_(request_, options, HOST)
+    assert isinstance(compiled.result, HostKernel)
+    assert compiled.result.symbol == request_.symbol
+    assert compiled.lasting
+
+
+@pytest.mark.parametrize("target", [GFX942, HOST], ids=str)
+def test_the_compilers_first_error(target, options, temporary):
+    compiled = compile_(INVALID, options, target)
+    assert compiled.result.reason is Reason.COMPILE_ERROR
+    assert compiled.result.detail.startswith("use of undeclared SSA value name")
+    assert compiled.lasting
+
+
+@pytest.mark.parametrize("target", [GFX942, HOST], ids=str)
+def test_a_real_crash(target, options, temporary):
+    compiled = compile_(CRASHING, options, target)
+    assert compiled.result.reason is Reason.COMPILER_CRASH
+    assert compiled.result.detail.startswith("ended by SIGSEGV")
+    assert not compiled.lasting
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "detail"),
+    [
+        ("kill -SEGV $$", Reason.COMPILER_CRASH, "ended by SIGSEGV"),
+        ("kill -KILL $$", Reason.COMPILER_CRASH, "ended by SIGKILL"),
+        ("kill -40 $$", Reason.COMPILER_CRASH, "ended by signal 40"),
+        (
+            "echo LLVM ERROR: out of memory >&2; kill -ABRT $$",
+            Reason.COMPILER_CRASH,
+            "SIGABRT: LLVM ERROR: out of memory",
+        ),
+        ("exit 0", Reason.BAD_COMPILER_OUTPUT, "reported success and wrote nothing"),
+        ('echo rubbish >"$3"', Reason.BAD_COMPILER_OUTPUT, ""),
+        ("head -c 5000 /dev/urandom >$3", Reason.BAD_COMPILER_OUTPUT, ""),
+        ("printf '\\377\\376' >$3", Reason.BAD_COMPILER_OUTPUT, ""),
+        ("mkdir $3", Reason.DISK, "Is a directory"),
+        ("exit 9", Reason.COMPILE_ERROR, "status 9 and said nothing"),
+        ("echo ld.so: no libtinfo >&2; exit 127", Reason.COMPILE_ERROR, "ld.so: no libtinfo"),
+        (
+            "echo 'error opening input file: No space left on device' >&2; exit 1",
+            Reason.DISK,
+            "No space left on device",
+        ),
+        ("echo 'x: error: cannot open output file: Permission denied' >&2; exit 1", Reason.DISK, "Permission denied"),
+        ("yes | head -c 3000000 >&2; exit 1", Reason.COMPILE_ERROR, "y"),
+    ],
+)
+@pytest.mark.parametrize("target", [GFX942, HOST], ids=str)
+def test_a_compiler_that_misbehaves(body, reason, detail, target, tmp_path, options, temporary):
+    options = replace(options, iree_bin=fake_compiler(tmp_path / "fake", body))
+    compiled = compile_(DOT, options, target)
+    assert isinstance(compiled.result, Refusal)
+    assert compiled.result.reason is reason
+    assert detail in compiled.result.detail
+    assert len(compiled.result.detail) < 1000
+    assert not compiled.lasting
+
+
+@pytest.mark.parametrize("body", ["sleep 60", "sleep 60 & wait", "while :; do echo; done", "exec >&- 2>&-; sleep 60"])
+def test_a_compiler_that_hangs(body, tmp_path, options, temporary):
+    options = replace(options, iree_bin=fake_compiler(tmp_path / "fake", body), timeout=0.3)
+    compiled = compile_(DOT, options)
+    assert (compiled.result.reason, compiled.lasting) == (Reason.TIMEOUT, False)
+    assert "more than 0.3 s" in compiled.result.detail
+    assert compiled.seconds < 1.0
+
+
+@pytest.mark.parametrize("part", [1, 100, 4000, 9000])
+@pytest.mark.parametrize("target", [GFX942, HOST], ids=str)
+def test_a_compiler_that_writes_half_of_its_output(part, target, tmp_path, options, temporary):
+    body = f'{real_compiler()} "$@"; head -c {part} "$3" >"$3.half"; mv "$3.half" "$3"'
+    options = replace(options, iree_bin=fake_compiler(tmp_path / "fake", body))
+    compiled = compile_(DOT, options, target)
+    assert (compiled.result.reason, compiled.lasting) == (Reason.BAD_COMPILER_OUTPUT, False)
+
+
+def test_a_compiler_that_disappears(tmp_path, options, temporary):
+    options = replace(options, iree_bin=fake_compiler(tmp_path / "fake", ""))
+    compiler = find_compiler(options)
+    compiler.path.unlink()
+    compiled = compile_request(DOT, compiler, GFX942, options, threading.Event())
+    assert (compiled.result.reason, compiled.lasting) == (Reason.COMPILER_CRASH, False)
+    assert "can't be started" in compiled.result.detail
+
+
+def test_no_room_for_temporary_files(tmp_path, options, monkeypatch):
+    compiler = find_compiler(options)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    compiled = compile_request(DOT, compiler, GFX942, options, threading.Event())
+    assert (compiled.result.reason, compiled.lasting) == (Reason.DISK, False)
+
+
+def test_the_log_has_command_lines_and_at_the_next_level_the_compilers_words(options, caplog):
+    caplog.set_level("DEBUG", logger="iree_migraphx")
+    compile_(INVALID, options)
+    levels = {record.levelname: record.getMessage() for record in caplog.records if record.name.endswith("worker")}
+    assert "--iree-rocm-target=gfx942" in levels["INFO"]
+    assert "undeclared SSA value" in levels["DEBUG"]
