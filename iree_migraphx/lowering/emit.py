@@ -110,7 +110,8 @@ def lower(subgraph: Subgraph, symbol: str, form: Form = Form.OPERANDS) -> str:
                 func.ReturnOp([_emit_body(subgraph, list(block.arguments)[:-1], form)])
             module.operation.verify()
         except ir.MLIRError as error:
-            raise Refusal(Reason.LOWERING_ERROR, str(error).splitlines()[0]) from error
+            said = "; ".join(diagnostic.message for diagnostic in error.error_diagnostics)
+            raise Refusal(Reason.LOWERING_ERROR, said or error.message) from error
         return str(module)
 
 
@@ -144,6 +145,11 @@ def _compute(instruction: Instruction, operands: list[_Value], form: Form) -> _V
         if isinstance(source, _Chain):
             source = _Leaf(_materialise(source), source.type)
         return _Leaf(reshapers.apply(instruction, source.view), source.type)
+    for operand in operands:
+        if operand.lens != instruction.shape.lens:
+            # A condition with one element (op/where.hpp) is the only such operand.
+            lengths = f"{list(operand.lens)} where {list(instruction.shape.lens)} is computed"
+            raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"{instruction.name} over an operand of lengths {lengths}")
     return _Chain(instruction, tuple(operands))
 
 

@@ -1,0 +1,46 @@
+import os
+
+import pytest
+
+from iree_migraphx.options import Options
+
+try:
+    from hypothesis import settings
+except ImportError:  # the other tests do without
+    settings = None
+
+
+def pytest_addoption(parser):
+    parser.addoption("--examples", type=int, default=None, help="programs that each property test makes up")
+    parser.addoption("--update-golden", action="store_true", help="write the files in tests/golden anew")
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_the_users(monkeypatch, tmp_path):
+    """No setting and no kernel of the user's gets into a test, and none of a test's gets out."""
+    for name in list(os.environ):
+        if name.startswith("IREE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("IREE_MIGRAPHX_CACHE_DIR", str(tmp_path / "kernels"))
+
+
+@pytest.fixture(scope="session")
+def kernel_options(tmp_path_factory, pytestconfig):
+    """Options whose kernels are kept until pytest's own cache is cleared; the keys say all that they depend on."""
+    cache = getattr(pytestconfig, "cache", None)
+    folder = cache.mkdir("iree_migraphx-kernels") if cache else tmp_path_factory.mktemp("kernels")
+    folder.chmod(0o700)
+    return Options(cache_dir=folder, quiet=True)
+
+
+@pytest.fixture(scope="session")
+def examples(pytestconfig):
+    """Settings of a property test that makes `count` programs up, or as many as --examples says."""
+
+    def of(count):
+        wanted = pytestconfig.getoption("--examples")
+        return settings(
+            max_examples=wanted or count, deadline=None, derandomize=wanted is None, database=None, print_blob=True
+        )
+
+    return of
