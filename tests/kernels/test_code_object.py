@@ -81,6 +81,12 @@ def test_cut_short_anywhere(elf):
         assert raised.value.reason is Reason.BAD_COMPILER_OUTPUT
 
 
+def test_an_offset_beyond_what_a_file_can_have(elf):
+    damaged = elf[:0x28] + (2**63).to_bytes(8, "little") + elf[0x30:]
+    with pytest.raises(Refusal, match="not a readable code object"):
+        read_code_object(damaged)
+
+
 @settings(max_examples=400, deadline=None)
 @given(data=st.data())
 def test_damage_is_read_or_refused_and_nothing_else(elf, data):
