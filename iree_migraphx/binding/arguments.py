@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iree_migraphx.binding import capi, checks, filesystem, serialized
+from iree_migraphx.binding import capi, checks, serialized
 from iree_migraphx.binding.capi import Handle
 from iree_migraphx.binding.datatypes import TYPE_OF_DTYPE, TYPES
 from iree_migraphx.binding.shapes import shape
@@ -87,7 +87,7 @@ class argument:  # noqa: N801 -- the official name
         """Write a value to a file (msgpack)."""
         with serialized.memory_file() as path:
             capi.guarded("save the argument", "argument_save", arg.handle, path.encode())
-            filesystem.write(filename, filesystem.view(path))
+            serialized.write_file(filename, serialized.view_file(path))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, argument):
@@ -121,7 +121,9 @@ def view_of(address: int, of: shape, owner: object, writeable: bool = True) -> n
         return np.empty(0, dtype)
     memory = np.asarray(_Memory(address, of.bytes(), owner, writeable)).view(dtype)
     strides = [stride * dtype.itemsize for stride in of.strides()]
-    return np.lib.stride_tricks.as_strided(memory, of.lens(), strides, writeable=writeable)
+    view: npt.NDArray[Any] = np.ndarray(of.lens(), dtype, memory, strides=strides)  # as_strided can't take every fp8
+    view.flags.writeable = writeable
+    return view
 
 
 def shape_of(array: npt.NDArray[Any]) -> shape:
@@ -203,7 +205,7 @@ def load_argument(filename: str | os.PathLike[str]) -> argument:
         FormatError: it holds no value, or a damaged one.
     """
     try:
-        checks.check_argument(serialized.read(filesystem.view(filename)))
+        checks.check_argument(serialized.read(serialized.view_file(filename)))
     except FormatError as error:
         raise FormatError(f"{os.fspath(filename)}: {error}") from error
     doing = f"load the argument {os.fspath(filename)}"
