@@ -10,8 +10,8 @@ from iree_migraphx.binding.arguments import (
     generate_argument,
 )
 from iree_migraphx.binding.custom_op import CustomOp, register_custom_op
-from iree_migraphx.binding.dimensions import dynamic_dimension
-from iree_migraphx.binding.files import from_official, load, load_buffer, save, save_buffer, to_official
+from iree_migraphx.binding.datatypes import dynamic_dimension
+from iree_migraphx.binding.files import autocast_fp8, from_official, load, load_buffer, save, save_buffer, to_official
 from iree_migraphx.binding.modules import instruction_ref, module, op
 from iree_migraphx.binding.parse import parse_onnx, parse_onnx_buffer, parse_tf
 from iree_migraphx.binding.programs import program
@@ -23,6 +23,7 @@ __all__ = [
     "CustomOp",
     "argument",
     "argument_from_pointer",
+    "autocast_fp8",
     "create_argument",
     "dynamic_dimension",
     "fill_argument",

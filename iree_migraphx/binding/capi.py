@@ -65,6 +65,7 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "module_add_parameter": (_OUT, _H, c_char_p, _H),
     "module_add_return": (_OUT, _H, _H),
     "program_create": (_OUT,),
+    "program_assign_to": (_H, _H),
     "program_get_main_module": (_OUT, _H),
     "program_create_module": (_OUT, _H, c_char_p),
     "program_compile": (_H, _H, _H),

@@ -159,6 +159,7 @@ def _retire() -> None:
     """
     harmless = ctypes.cast(ctypes.CDLL(None).labs, c_void_p)
     for name, token in _tokens.items():
+        _registered[token].resting = -1  # nobody is to be told any more
         _install(name, token, harmless, harmless)
 
 

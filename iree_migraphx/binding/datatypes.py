@@ -1,15 +1,18 @@
-"""MIGraphX's element types: their names, their numpy dtypes, their numbers in the C interface."""
+"""Element types, with their names, numpy dtypes and numbers in the C interface; and dynamic dimensions."""
 
 from __future__ import annotations
 
 import enum
 import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from iree_migraphx.binding import capi
+from iree_migraphx.binding.capi import Handle
 
 #: MIGraphX's name -> (C++ name, which shapes may be built with too, numpy dtype), in the order of MIGraphX's own enum.
 TYPES: dict[str, tuple[str, np.dtype[Any]]] = {
@@ -37,7 +40,34 @@ TUPLE, FP4 = "tuple_type", "fp4x2_type"
 NAMES = {cpp: name for name, (cpp, _) in TYPES.items()} | {name: name for name in TYPES}
 NAMES |= {FP4: FP4}
 
-type_t = enum.IntEnum("type_t", {name: number for number, name in enumerate(TYPES)})  # type: ignore[misc]
+
+class NamedNumber(enum.IntEnum):
+    """An enum of the official module's: a number that prints as its name."""
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
+
+
+class type_t(NamedNumber):  # noqa: N801 -- the official name
+    """MIGraphX's own numbers of the types, which are not the C interface's."""
+
+    bool_type = 0
+    half_type = 1
+    float_type = 2
+    double_type = 3
+    uint8_type = 4
+    int8_type = 5
+    uint16_type = 6
+    int16_type = 7
+    int32_type = 8
+    int64_type = 9
+    uint32_type = 10
+    uint64_type = 11
+    fp8e4m3fnuz_type = 12
+    fp8e4m3fn_type = 13
+    fp8e5m2_type = 14
+    bf16_type = 15
+    fp8e5m2fnuz_type = 16
 
 
 @functools.cache
@@ -56,3 +86,44 @@ def datatype_enum() -> dict[str, int]:
 def type_names() -> dict[int, str]:
     """The reverse of datatype_enum."""
     return {number: name for name, number in datatype_enum().items()}
+
+
+@dataclass
+class dynamic_dimension:  # noqa: N801 -- the official name
+    """A dimension between min and max, both included, with the lengths that are worth being optimised for."""
+
+    min: int = 0
+    max: int = 0
+    optimals: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.optimals = set(self.optimals)
+
+    def is_fixed(self) -> bool:
+        """Only one length is possible."""
+        return self.min == self.max
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, dynamic_dimension):
+            return NotImplemented
+        same = (self.min, self.max) == (other.min, other.max)
+        return same and (self.is_fixed() or self.optimals == other.optimals)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"[ {self.min}, {self.max}, {{{', '.join(map(str, sorted(self.optimals)))}}} ]"
+
+    def handle(self) -> Handle:
+        """The same dimension for the C interface."""
+        if not self.optimals:
+            return capi.new("dynamic_dimension", "dynamic_dimension_create_min_max", self.min, self.max)
+        values = sorted(self.optimals)
+        optimals = capi.new("optimals", "optimals_create", capi.sizes(values), len(values))
+        return capi.new("dynamic_dimension", "dynamic_dimension_create_min_max_optimals", self.min, self.max, optimals)
+
+
+def dynamic_dimensions_handle(dimensions: Sequence[dynamic_dimension]) -> Handle:
+    """A list of dimensions for the C interface."""
+    members = [dimension.handle() for dimension in dimensions]
+    return capi.new("dynamic_dimensions", "dynamic_dimensions_create", capi.handles(members), len(members))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from iree_migraphx.binding import checks, filesystem, official, serialized
+from iree_migraphx.binding import capi, checks, official, serialized
 from iree_migraphx.binding.programs import program
 from iree_migraphx.errors import FormatError, OptionError
 
@@ -26,7 +26,7 @@ def load(filename: str | os.PathLike[str], format: str = "msgpack") -> program: 
     """
     _check_format(format)
     try:
-        compiled = _check(filesystem.view(filename), format)
+        compiled = _check(serialized.view_file(filename), format)
     except FormatError as error:
         raise FormatError(f"{os.fspath(filename)}: {error}") from error
     doing = f"load the program {os.fspath(filename)}"
@@ -41,7 +41,7 @@ def save(p: program, filename: str | os.PathLike[str], format: str = "msgpack") 
         OptionError: an unknown format.
     """
     _check_format(format)
-    filesystem.write(filename, serialized.save(p.handle, format))
+    serialized.write_file(filename, serialized.save(p.handle, format))
 
 
 def load_buffer(b: bytes | bytearray | memoryview) -> program:
@@ -67,6 +67,18 @@ def to_official(p: program) -> Any:
         LibraryNotFoundError: that module is not installed.
     """
     return official.load(save_buffer(p))
+
+
+def autocast_fp8(prog: program) -> None:
+    """Let 8-bit floats among the parameters and results be float32 outside; only ROCm's `migraphx` module can do it.
+
+    Raises:
+        LibraryNotFoundError: that module is not installed.
+    """
+    theirs = to_official(prog)
+    official.module().autocast_fp8(theirs)
+    prog.rewritten()
+    capi.call("program_assign_to", prog.handle, from_official(theirs).handle)
 
 
 def _check(data: bytes | bytearray | memoryview, form: str) -> bool:

@@ -7,17 +7,16 @@ it was added, or from the serialized program.
 from __future__ import annotations
 
 import ctypes
-import enum
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from iree_migraphx.binding import capi, messages, serialized
 from iree_migraphx.binding.arguments import argument
 from iree_migraphx.binding.capi import Handle
-from iree_migraphx.binding.dimensions import dynamic_dimension
+from iree_migraphx.binding.datatypes import NamedNumber, dynamic_dimension
 from iree_migraphx.binding.shapes import shape
 from iree_migraphx.errors import InputError, MigraphxError
 
@@ -40,8 +39,16 @@ class op:  # noqa: N801 -- the official name
     """
 
     __slots__ = ("_fields", "_handle", "_name")
-    pooling_mode = enum.IntEnum("pooling_mode", ["average", "max", "lpnorm"], start=0)
-    rnn_direction = enum.IntEnum("rnn_direction", ["forward", "reverse", "bidirectional"], start=0)
+
+    class pooling_mode(NamedNumber):  # noqa: N801, D106
+        average = 0
+        max = 1
+        lpnorm = 2
+
+    class rnn_direction(NamedNumber):  # noqa: N801, D106
+        forward = 0
+        reverse = 1
+        bidirectional = 2
 
     def __init__(self, name: str, **fields: Any) -> None:
         self._name = name
@@ -218,6 +225,14 @@ class module:  # noqa: N801 -- the official name
         doing = "add the return"
         handle = self._add(doing, "module_add_return", self._instructions(args, doing))
         return instruction_ref(self, handle, op.read("@return", {}), args)
+
+    def replace_return(self, args: Sequence[instruction_ref]) -> NoReturn:
+        """Not in the C interface.
+
+        Raises:
+            MigraphxError: always.
+        """
+        raise MigraphxError("MIGraphX's C interface can't replace a module's return; only ROCm's Python module can")
 
     def print(self) -> None:
         """Print the module on stdout."""

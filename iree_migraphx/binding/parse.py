@@ -6,9 +6,9 @@ import ctypes
 import os
 from collections.abc import Mapping, Sequence
 
-from iree_migraphx.binding import capi, filesystem, onnx_model
+from iree_migraphx.binding import capi, onnx_model, serialized
 from iree_migraphx.binding.capi import Handle
-from iree_migraphx.binding.dimensions import dynamic_dimension, dynamic_dimensions_handle
+from iree_migraphx.binding.datatypes import dynamic_dimension, dynamic_dimensions_handle
 from iree_migraphx.binding.programs import program
 from iree_migraphx.errors import OptionError
 
@@ -49,7 +49,7 @@ def parse_onnx(
     capi.call("onnx_options_set_default_loop_iterations", options, max_loop_iterations)
     capi.call("onnx_options_set_limit_loop_iterations", options, limit_max_iterations)
     name = f"ONNX model {os.fspath(filename)}"
-    onnx_model.check_model(filesystem.view(filename), name)
+    onnx_model.check_model(serialized.view_file(filename), name)
     handle = capi.new("program", "parse_onnx", os.fsencode(filename), options, doing=f"read the {name}")
     return program.wrap(handle, False)
 
@@ -103,7 +103,7 @@ def parse_tf(
     if output_names:
         names = (ctypes.c_char_p * len(output_names))(*(name.encode() for name in output_names))
         capi.call("tf_options_set_output_names", options, names, len(output_names))
-    filesystem.view(filename)  # can it be read
+    serialized.view_file(filename)  # can it be read
     doing = f"read the TensorFlow graph {os.fspath(filename)}"
     return program.wrap(capi.new("program", "parse_tf", os.fsencode(filename), options, doing=doing), False)
 

@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Mapping
 from typing import Any
 
-from iree_migraphx.binding import callbacks, capi, inputs, messages, serialized
+from iree_migraphx.binding import callbacks, capi, inputs, messages, official, serialized
 from iree_migraphx.binding.arguments import argument
 from iree_migraphx.binding.capi import Handle
 from iree_migraphx.binding.modules import module
@@ -167,6 +167,15 @@ class program:  # noqa: N801 -- the official name
         """Order the instructions so that each comes right before its users, as far as possible."""
         self.rewritten()
         capi.guarded("sort the program", "program_sort", self._handle)
+
+    def to_py(self) -> str:
+        """The program as Python code that builds it; only ROCm's `migraphx` module can write it.
+
+        Raises:
+            LibraryNotFoundError: that module is not installed.
+        """
+        text: str = official.load(serialized.save(self._handle)).to_py()
+        return text
 
     def print(self) -> None:
         """Print the program on stdout."""

@@ -1,6 +1,7 @@
-"""A program as bytes: what the C interface can't tell about a program is in there.
+"""Programs as bytes: what the C interface can't tell about a program is in there.
 
-The C interface reads and writes files only; an anonymous file in memory stands in for one.
+The C interface reads and writes files only; an anonymous file in memory stands in for one. What is wrong with a real
+file is said in the system's own words, which MIGraphX omits.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import mmap
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,7 +18,7 @@ import msgpack
 
 from iree_migraphx.binding import capi
 from iree_migraphx.binding.capi import Handle
-from iree_migraphx.errors import FormatError
+from iree_migraphx.errors import FormatError, MigraphxError
 
 
 def save(program: Handle, form: str = "msgpack") -> bytes:
@@ -88,6 +90,34 @@ def _options(form: str) -> Handle:
     options = capi.new("file_options", "file_options_create")
     capi.call("file_options_set_file_format", options, form.encode())
     return options
+
+
+def view_file(filename: str | os.PathLike[str]) -> memoryview:
+    """A file's bytes, read as they are needed.
+
+    Raises:
+        MigraphxError: the file can't be opened, or it is empty.
+    """
+    try:
+        with open(filename, "rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise MigraphxError(f"can't read {os.fspath(filename)}: the file is empty")
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except OSError as error:
+        raise MigraphxError(f"can't read {os.fspath(filename)}: {error.strerror}") from error
+
+
+def write_file(filename: str | os.PathLike[str], data: bytes | memoryview) -> None:
+    """Write a file; MIGraphX itself does not notice a disk that is full or a folder that is missing.
+
+    Raises:
+        MigraphxError: it can't be written.
+    """
+    try:
+        with open(filename, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise MigraphxError(f"can't write {os.fspath(filename)}: {error.strerror}") from error
 
 
 @contextlib.contextmanager

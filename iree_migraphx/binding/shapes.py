@@ -13,8 +13,17 @@ import numpy as np
 
 from iree_migraphx.binding import capi, serialized
 from iree_migraphx.binding.capi import Handle
-from iree_migraphx.binding.datatypes import FP4, NAMES, TUPLE, TYPES, datatype_enum, type_names, type_t
-from iree_migraphx.binding.dimensions import dynamic_dimension, dynamic_dimensions_handle
+from iree_migraphx.binding.datatypes import (
+    FP4,
+    NAMES,
+    TUPLE,
+    TYPES,
+    datatype_enum,
+    dynamic_dimension,
+    dynamic_dimensions_handle,
+    type_names,
+    type_t,
+)
 from iree_migraphx.errors import InputError, MigraphxError
 
 # Inside the class these names are its attributes, as in the official module.
