@@ -139,6 +139,13 @@ def test_a_dispatch_that_may_not_run(hal_text):
     assert refusal(text, DOT).reason is Reason.MULTI_DISPATCH
 
 
+def test_an_executable_with_two_variants(hal_text):
+    lines = hal_text(DOT).splitlines(keepends=True)
+    number = next(n for n, line in enumerate(lines) if "hal.executable.binary" in line)
+    lines.insert(number, lines[number].replace("@rocm_hsaco_fb", "@another"))
+    assert "2 binaries of iree_dot_add_dispatch_0" in refusal("".join(lines), DOT).detail
+
+
 def test_a_fill_beside_the_dispatch(hal_text):
     text = hal_text(DOT)
     place = "    hal.command_buffer.finalize<"

@@ -30,6 +30,20 @@ def test_what_llvm_wrote(elf):
     assert kernel.wavefront == 64
 
 
+@pytest.mark.parametrize(
+    ("argument", "index", "pointer"),
+    [
+        (Argument("global_buffer", 16, 8), 2, True),
+        (Argument("global_buffer", 16, 8), 1, False),
+        (Argument("global_buffer", 16, 4), 2, False),
+        (Argument("by_value", 16, 8), 2, False),
+        (Argument("hidden_global_offset_x", 16, 8), 2, False),
+    ],
+)
+def test_pointers_are_packed(argument, index, pointer):
+    assert argument.is_pointer_at(index) is pointer
+
+
 def edited(elf, change):
     """The code object with other metadata of the same length, so that nothing moves."""
     start = elf.index(msgpack.packb("amdhsa.kernels")) - 1

@@ -95,6 +95,16 @@ def test_a_reinstall_of_the_same_build_keeps_its_identity(tmp_path):
     assert find_compiler(Options(iree_bin=copy)).identity == original.identity
 
 
+def test_another_library_is_another_build(tmp_path):
+    path = fake_compiler(tmp_path, "")
+    without = find_compiler(Options(iree_bin=path)).identity
+    (tmp_path / "libIREECompiler.so").write_bytes(b"another")
+    os.utime(path, (2, 2))
+    changed = find_compiler(Options(iree_bin=path)).identity
+    assert changed.split()[0] != without
+    assert len(changed.split()) == 2
+
+
 def test_the_users_flags_win():
     flags = compile_flags(GFX942, Options(flags=("--iree-opt-level=O1", "--iree-llvmcpu-debug-symbols=false")))
     assert "--iree-opt-level=O3" not in flags

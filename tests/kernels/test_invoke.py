@@ -52,8 +52,10 @@ def test_an_end_is_noticed_at_once(tmp_path):
     assert min(times) < 0.03
 
 
-def test_temporary_files_go_into_the_folder(tmp_path):
-    assert sh("echo $TMPDIR", tmp_path).output == f"{tmp_path}\n"
+def test_the_environment(tmp_path, monkeypatch):
+    """Temporary files in the folder; no symbols in LLVM's stack dumps, which cost more than a compile."""
+    monkeypatch.setenv("MINE", "here")
+    assert sh("echo $TMPDIR $LLVM_DISABLE_SYMBOLIZATION $MINE", tmp_path).output == f"{tmp_path} 1 here\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT])
