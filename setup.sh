@@ -109,6 +109,7 @@ debian_mirror() {
     return
   fi
   local targets
+  # shellcheck disable=SC2016 # apt's own variables
   targets=$(apt-get indextargets --format '$(ORIGIN) $(COMPONENT) $(SITE)' 'Created-By: Packages')
   # The origin is known only after an apt-get update; before it, the site's own path says debian.
   awk '($1 == "Debian" && $2 == "main") {print $3; found = 1; exit} END {exit !found}' <<<"$targets" ||
@@ -146,7 +147,7 @@ install_package() {
     return
   fi
   say "installing iree_migraphx"
-  pip_install -e "$REPO_DIR[dev,examples]"
+  pip_install -e "${REPO_DIR}[dev,examples]"
   # The example's package wants a computer-vision library that only its own code uses: its models are all we need.
   pip_install --no-deps rapidocr_onnxruntime==1.4.4
   printf '%s\n' "$wanted" >"$stamp"
@@ -189,6 +190,7 @@ config() {
   cat >"$ROOT_DIR/env.sh" <<ENV
 # Source this file to use iree_migraphx in a shell: . $ROOT_DIR/env.sh
 export PATH="$VENV_DIR/bin:\$PATH"
+export IREE_MIGRAPHX_CACHE_DIR="$CACHE_DIR"
 # export IREE_CONFIG="$ROOT_DIR/iree-config.yaml"  # extra iree-compile flags
 # export IREE_DEBUG=1                              # 0: one line, 1: what happens, 2: everything
 # export IREE_DISABLE=1                            # plain MIGraphX
@@ -211,6 +213,7 @@ all() {
 #: run [ARG...]      everything, then a real model with IREE's kernels in it (arguments go to examples/run_onnx.py)
 run() {
   all
+  export IREE_MIGRAPHX_CACHE_DIR=$CACHE_DIR
   if [ $# -gt 0 ]; then
     "$VENV_DIR/bin/python" "$REPO_DIR/examples/run_onnx.py" "$@"
     return
@@ -225,6 +228,7 @@ run() {
 #: test [ARG...]     everything, then the linters and the tests (arguments go to pytest)
 test() {
   all
+  export IREE_MIGRAPHX_CACHE_DIR=$CACHE_DIR
   cd "$REPO_DIR"
   "$VENV_DIR/bin/python" -m ruff check .
   "$VENV_DIR/bin/python" -m ruff format --check .

@@ -26,6 +26,6 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     if not name.startswith("__") or name == "__version__":
         binding = importlib.import_module(f"{__name__}.binding")
-        if name in binding.__all__:
+        if name in binding.__all__ or name == "__version__":
             return getattr(binding, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
