@@ -14,6 +14,7 @@ from iree_migraphx import binding
 from iree_migraphx.errors import CompilerNotFoundError, OptionError, Reason, Refusal
 from iree_migraphx.ir.constants import fold_constants
 from iree_migraphx.ir.evaluate import evaluate_with_ref
+from iree_migraphx.ir.loops import with_ordered_loops
 from iree_migraphx.ir.model import Program, Shape
 from iree_migraphx.ir.read import read_program
 from iree_migraphx.ir.write import write_program
@@ -61,11 +62,12 @@ def compile(  # noqa: A001 -- the name that users know
     """
     options = Options.resolve() if options is None else options
     configure(options.debug)
-    job = _Job(options, target.name, fallback=binding.save_buffer(program))
+    job = _Job(options, target.name, program)
     compiled = job.swapped(offload_copy, fast_math, exhaustive_tune) if job.wanted() else None
     if compiled is None:
-        compiled = binding.load_buffer(job.fallback)
-        compiled.compile(target, offload_copy, fast_math, exhaustive_tune)
+        with job.stage("migraphx"):
+            compiled = program.copy()
+            compiled.compile(target, offload_copy, fast_math, exhaustive_tune)
     compiled.iree_report = job.report
     job.announce()
     return compiled
@@ -87,7 +89,7 @@ def check(program: binding.program, arch: str, options: Options | None = None) -
     """
     options = Options.resolve() if options is None else options
     configure(options.debug)
-    job = _Job(replace(options, arch=arch), "gpu" if arch != "host" else "ref", binding.save_buffer(program))
+    job = _Job(replace(options, arch=arch), "gpu" if arch != "host" else "ref", program)
     target = job.target()
     plan = job.plan(target)
     outcomes = job.compile(plan, target)
@@ -118,7 +120,7 @@ class _Job:
 
     options: Options
     migraphx_target: str
-    fallback: bytes
+    program: binding.program
     report: Report = field(init=False)
 
     def __post_init__(self) -> None:
@@ -158,6 +160,10 @@ class _Job:
                 raise
             self._give_up(Reason.NO_COMPILER, str(error))
             return None
+        except OSError as error:
+            # No room for the compiler's files, most likely.
+            self._give_up(Reason.DISK, f"{type(error).__name__}: {error}")
+            return None
         plan: Plan | None = None
         outcomes: Mapping[str, Outcome] = {}
         try:
@@ -180,20 +186,22 @@ class _Job:
 
     def plan(self, target: Target) -> Plan:
         """Read, fold, partition and lower the program."""
-        from iree_migraphx.kernels.requests import requests
-        from iree_migraphx.lowering import forms
-
-        with self._stage("read"):
-            program = read_program(self.fallback)
+        with self.stage("save"):
+            data = binding.save_buffer(self.program)
+        with self.stage("read"):
+            program = with_ordered_loops(read_program(data))
         if has_dynamic_shapes(program):
             self._give_up(Reason.DYNAMIC_SHAPE, Reason.DYNAMIC_SHAPE.description)
             return Plan(program, (), {}, {})
-        with self._stage("fold"):
+        with self.stage("fold"):
             program = fold_constants(program, evaluate_with_ref)
+        with self.stage("import"):
+            from iree_migraphx.kernels.requests import requests
+            from iree_migraphx.lowering import forms
         form = forms.form_for(target.is_host)
-        with self._stage("partition"):
+        with self.stage("partition"):
             subgraphs = partition(program, forms.rules(form, standard_operands=target.is_host))
-        with self._stage("lower"):
+        with self.stage("lower"):
             made, refusals = requests(subgraphs, form)
         return Plan(program, subgraphs, made, refusals)
 
@@ -202,7 +210,7 @@ class _Job:
         from iree_migraphx.kernels.model import Outcome
         from iree_migraphx.kernels.service import compile_kernels
 
-        with self._stage("compile"):
+        with self.stage("compile"):
             compiled = compile_kernels(list(plan.requests.values()), target, self.options)
         outcomes = dict(zip(plan.requests, compiled, strict=True))
         for key, refusal in plan.refusals.items():
@@ -213,26 +221,29 @@ class _Job:
         self, plan: Plan, outcomes: Mapping[str, Outcome], how: tuple[bool, bool, bool]
     ) -> tuple[binding.program | None, Mapping[str, Exception]]:
         from iree_migraphx.kernels.model import HostKernel
-        from iree_migraphx.splice.host import splice_host
 
         kernels: dict[str, HostKernel] = {
             key: outcome.kernel for key, outcome in outcomes.items() if isinstance(outcome.kernel, HostKernel)
         }
         if not kernels:
             return None, {}
-        with self._stage("splice"):
+        with self.stage("splice"):
+            from iree_migraphx.splice.host import splice_host
+
             spliced = splice_host(plan.program, plan.subgraphs, kernels, self.options.thread_count)
-            try:
+        try:
+            with self.stage("write"):
                 data = write_program(spliced.program)
-                with self._stage("migraphx"):
-                    compiled = binding.load_buffer(data)
-                    compiled.compile(binding.get_target(self.migraphx_target), *how)
-            finally:
-                spliced.let_go()
+            with self.stage("migraphx"):
+                compiled = binding.load_buffer(data)
+                compiled.compile(binding.get_target(self.migraphx_target), *how)
+        finally:
+            spliced.let_go()
         return compiled, spliced.refusals
 
     @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> Iterator[None]:
+        """Note the time of a stage; no two overlap."""
         start = time.perf_counter()
         try:
             yield

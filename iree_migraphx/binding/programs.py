@@ -163,6 +163,12 @@ class program:  # noqa: N801 -- the official name
             raise capi.failure("MIGraphX can't run the program; it printed the cause on stderr", _last(raised))
         return self._results(out, bound)
 
+    def copy(self) -> program:
+        """The same program once more, to be changed by itself; constants are shared."""
+        handle = capi.new("program", "program_create")
+        capi.call("program_assign_to", handle, self._handle)
+        return program.wrap(handle, self._compiled)
+
     def sort(self) -> None:
         """Order the instructions so that each comes right before its users, as far as possible."""
         self.rewritten()

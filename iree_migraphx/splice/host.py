@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from iree_migraphx.binding import register_custom_op
+from iree_migraphx.binding.custom_op import release_unused
 from iree_migraphx.errors import KernelError, Refusal
 from iree_migraphx.ir.edit import Splice, remove_dead, splice_all, unique_ids
 from iree_migraphx.ir.model import Instruction, Program
 from iree_migraphx.kernels.model import HostKernel
 from iree_migraphx.partition.subgraph import Subgraph
 from iree_migraphx.splice.placeholder import Placeholder
-from iree_migraphx.splice.runtime import device
+from iree_migraphx.splice.runtime import Device, device
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,7 @@ class HostSplice:
 
     def let_go(self) -> None:
         """Leave the kernels to the program: they are released with it, or now if nothing came of it."""
-        for placeholder in self.placeholders:
-            placeholder.keep(False)
+        _let_go(self.placeholders)
 
 
 def splice_host(
@@ -46,34 +47,55 @@ def splice_host(
     edits: dict[str, list[Splice]] = {}
     placeholders: list[Placeholder] = []
     refusals: dict[str, Refusal | KernelError] = {}
-    for subgraph in subgraphs:
-        kernel = kernels.get(subgraph.key)
-        if kernel is None:
-            continue
-        shapes = [parameter.shape for parameter in subgraph.parameters]
-        literals = {
-            index: literal
-            for index, value in enumerate(subgraph.operands)
-            if (literal := instructions[value].literal) is not None
-        }
+    chosen = [subgraph for subgraph in subgraphs if subgraph.key in kernels]
+
+    def made(subgraph: Subgraph) -> Placeholder | Refusal | KernelError:
         try:
-            placeholder = Placeholder(kernel.symbol, kernel, shapes, subgraph.result_shape, literals, device(threads))
+            return _placeholder(subgraph, kernels[subgraph.key], instructions, device(threads))
         except (Refusal, KernelError) as error:
-            refusals[subgraph.name] = error
-            continue
-        register_custom_op(placeholder)
-        placeholders.append(placeholder)
-        new: list[Instruction] = []
-        inputs: list[str] = []
-        for index, value in enumerate(subgraph.operands):
-            if index in literals:
-                continue
-            if instructions[value].shape != shapes[index]:
-                new.append(Instruction(next(ids), "contiguous", shapes[index], inputs=(value,)))
-                value = new[-1].id
-            inputs.append(value)
-        new.append(Instruction(next(ids), placeholder.name, subgraph.result_shape, inputs=tuple(inputs)))
-        edits.setdefault(subgraph.module, []).append(Splice([subgraph.result], subgraph.result, new))
-    for name, splices in edits.items():
-        program = program.with_module(splice_all(program.modules[name], splices))
-    return HostSplice(remove_dead(program), placeholders, refusals)
+            return error
+
+    try:
+        # Most of it is copying and hashing the weights, which leave Python's lock alone.
+        with ThreadPoolExecutor(threads) as pool:
+            for subgraph, placeholder in zip(chosen, pool.map(made, chosen), strict=True):
+                if isinstance(placeholder, Exception):
+                    refusals[subgraph.name] = placeholder
+                    continue
+                register_custom_op(placeholder)
+                placeholders.append(placeholder)
+                new: list[Instruction] = []
+                inputs: list[str] = []
+                for value, parameter in zip(subgraph.operands, subgraph.parameters, strict=True):
+                    if instructions[value].literal is not None:
+                        continue
+                    if instructions[value].shape != parameter.shape:
+                        new.append(Instruction(next(ids), "contiguous", parameter.shape, inputs=(value,)))
+                        value = new[-1].id
+                    inputs.append(value)
+                new.append(Instruction(next(ids), placeholder.name, subgraph.result_shape, inputs=tuple(inputs)))
+                edits.setdefault(subgraph.module, []).append(Splice([subgraph.result], subgraph.result, new))
+        for name, splices in edits.items():
+            program = program.with_module(splice_all(program.modules[name], splices))
+        return HostSplice(remove_dead(program), placeholders, refusals)
+    except BaseException:
+        _let_go(placeholders)
+        raise
+
+
+def _placeholder(
+    subgraph: Subgraph, kernel: HostKernel, instructions: Mapping[str, Instruction], where: Device
+) -> Placeholder:
+    shapes = [parameter.shape for parameter in subgraph.parameters]
+    literals = {
+        index: literal
+        for index, value in enumerate(subgraph.operands)
+        if (literal := instructions[value].literal) is not None
+    }
+    return Placeholder(kernel.symbol, kernel, shapes, subgraph.result_shape, literals, where)
+
+
+def _let_go(placeholders: Sequence[Placeholder]) -> None:
+    for placeholder in placeholders:
+        placeholder.keep(False)
+        release_unused(placeholder)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from iree_migraphx.binding import shape
@@ -43,16 +42,14 @@ class Placeholder:
         """
         self._operands = [given for index, given in enumerate(operands) if index not in constants]
         self._result = result
-        self._lock = threading.Lock()
         self._kernel: LoadedKernel | None = device.load(kernel, operands, result)
         self._constants: dict[int, Constant] = {}
         self._kept = True
         digest = hashlib.sha256(kernel.vmfb)
         for index, literal in sorted(constants.items()):
-            data = laid_out(literal, operands[index])
+            self._constants[index] = constant = self._kernel.constant(index, laid_out(literal, operands[index]))
             digest.update(index.to_bytes(8, "little"))
-            digest.update(data.data)
-            self._constants[index] = self._kernel.constant(index, data)
+            digest.update(constant.memory.data)
         self.name = f"{symbol}_{digest.hexdigest()[:20]}"
 
     def output_alias(self, inputs: Sequence[shape]) -> Sequence[int]:
@@ -89,8 +86,8 @@ class Placeholder:
             self._kernel, self._constants = None, {}
 
 
-def laid_out(literal: Literal, wanted: Shape) -> npt.NDArray[np.uint8]:
-    """A literal's elements as the bytes of a dense buffer of the shape `wanted`.
+def laid_out(literal: Literal, wanted: Shape) -> npt.NDArray[Any]:
+    """A view of a literal's elements in the order in which a dense buffer of the shape `wanted` holds them.
 
     Raises:
         Refusal: UNSUPPORTED_LAYOUT where the two have different lengths or types.
@@ -100,8 +97,7 @@ def laid_out(literal: Literal, wanted: Shape) -> npt.NDArray[np.uint8]:
     array = literal.array()
     axes = physical_axes(wanted)
     rest = [axis for axis in range(array.ndim) if axis not in axes]
-    dense = np.ascontiguousarray(array.transpose([*rest, *axes]))
-    return dense.reshape(-1).view(np.uint8)
+    return array.transpose([*rest, *axes])
 
 
 def _same(given: shape, wanted: Shape) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -43,10 +44,23 @@ class Device:
         # The number of threads is a flag of the driver; it holds for the whole process.
         runtime.flags.parse_flags(f"--task_topology_max_group_count={threads}")
         self.runtime: Any = runtime
+        self._process = os.getpid()
         self.instance = runtime.VmInstance()
         self.device = runtime.get_driver("local-task").create_default_device()
         self.hal = runtime.create_hal_module(self.instance, self.device)
         self.kernels: weakref.WeakValueDictionary[bytes, LoadedKernel] = weakref.WeakValueDictionary()
+
+    def check_process(self) -> None:
+        """See that the process is the device's own: a fork takes its memory along, but not the threads it waits for.
+
+        Raises:
+            KernelError: it is not.
+        """
+        if os.getpid() != self._process:
+            raise KernelError(
+                "this process was forked from one that had IREE's CPU device open, so it can't run kernels; "
+                "start processes with multiprocessing's method spawn or forkserver"
+            )
 
     def load(self, kernel: HostKernel, operands: Sequence[Shape], result: Shape) -> LoadedKernel:
         """The kernel ready to run; the same object for the same kernel while anybody holds it."""
@@ -68,10 +82,15 @@ class Device:
 
 
 def device(threads: int) -> Device:
-    """The process's device; the number of threads of the first call holds."""
+    """The process's device; the number of threads of the first call holds.
+
+    Raises:
+        KernelError: the device is that of the process which this one was forked from.
+    """
     with _DEVICE_LOCK:
         if not _devices:
             _devices.append(Device(threads))
+        _devices[0].check_process()
         return _devices[0]
 
 
@@ -107,10 +126,10 @@ class LoadedKernel:
         self._staged: dict[int, tuple[npt.NDArray[np.uint8], Any]] = {}
         self._staged_result: tuple[npt.NDArray[np.uint8], Any] | None = None
 
-    def constant(self, index: int, data: npt.NDArray[np.uint8]) -> Constant:
-        """Operand `index` with a value that never changes, to be passed to `run`."""
+    def constant(self, index: int, data: npt.NDArray[Any]) -> Constant:
+        """Operand `index` with a value that never changes, to be passed to `run`; `data` in the order of memory."""
         memory = aligned_bytes(data.nbytes)
-        memory[:] = data
+        np.copyto(memory.view(data.dtype).reshape(data.shape), data)
         return Constant(self._views[index].over(self._device.buffer(memory)), memory)
 
     def run(self, pointers: Sequence[int], constants: Mapping[int, Constant], output: int) -> None:
@@ -122,9 +141,10 @@ class LoadedKernel:
             output: address of the result.
 
         Raises:
-            KernelError: IREE's runtime refused the call.
+            KernelError: IREE's runtime refused the call, or the process was forked.
         """
         r = self._device.runtime
+        self._device.check_process()
         given = iter(pointers)
         with self._lock:
             arguments = r.VmVariantList(len(self._views) + 1)
