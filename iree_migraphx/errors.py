@@ -33,6 +33,10 @@ class InputError(IreeMigraphxError, ValueError):
     """An input of a program with a wrong name, shape or dtype."""
 
 
+class CaptureError(IreeMigraphxError):
+    """MIGraphX's own fused program could not be had, or is in a form that is not known."""
+
+
 class CompilerNotFoundError(IreeMigraphxError):
     """No working iree-compile where IREE_BIN, IREE_TOOL_PATH, the wheel and PATH were searched."""
 

@@ -1,0 +1,1 @@
+"""MIGraphX's own optimised and fused program, and taking its fusions apart."""
