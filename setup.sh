@@ -10,6 +10,7 @@ ROCM_PATH=${ROCM_PATH:-/opt/rocm}
 
 MIGRAPHX_DIR=$ROOT_DIR/migraphx # Debian's packages, unpacked; absent where the machine has its own MIGraphX
 VENV_DIR=$ROOT_DIR/venv
+MODELS_DIR=$ROOT_DIR/models
 CACHE_DIR=$ROOT_DIR/cache
 IREE_VERSION=3.13.0
 DEBIAN_SUITE=sid
@@ -153,6 +154,15 @@ install_package() {
   printf '%s\n' "$wanted" >"$stamp"
 }
 
+#: models            put the example models where they are easy to name: ROOT_DIR/models
+models() {
+  install_package
+  local found
+  found=$("$VENV_DIR/bin/python" -c "import importlib.util as u, pathlib; print(pathlib.Path(u.find_spec('rapidocr_onnxruntime').origin).parent / 'models')")
+  mkdir -p "$MODELS_DIR"
+  ln -sf "$found"/*.onnx "$MODELS_DIR"
+}
+
 pip_install() {
   "$VENV_DIR/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
 }
@@ -206,7 +216,7 @@ YAML
 #: all               every step above
 all() {
   install_migraphx
-  install_package
+  models
   config
 }
 
@@ -218,11 +228,9 @@ run() {
     "$VENV_DIR/bin/python" "$REPO_DIR/examples/run_onnx.py" "$@"
     return
   fi
-  local model
-  model=$("$VENV_DIR/bin/python" -c "import importlib.util as u, pathlib; print(pathlib.Path(u.find_spec('rapidocr_onnxruntime').origin).parent / 'models/ch_PP-OCRv4_det_infer.onnx')")
   say "PP-OCRv4 text detection on this machine's CPU, and its kernels for five GPUs"
-  "$VENV_DIR/bin/python" "$REPO_DIR/examples/run_onnx.py" "$model" --input-dim "@x 1 3 320 320" --check --iterations 3 \
-    --arch gfx942 --arch gfx90a --arch gfx950 --arch gfx1100 --arch gfx1201
+  "$VENV_DIR/bin/python" "$REPO_DIR/examples/run_onnx.py" "$MODELS_DIR/ch_PP-OCRv4_det_infer.onnx" \
+    --input-dim "@x 1 3 320 320" --check --iterations 3 --arch gfx942 --arch gfx90a --arch gfx950 --arch gfx1100 --arch gfx1201
 }
 
 #: test [ARG...]     everything, then the linters and the tests (arguments go to pytest)
@@ -238,7 +246,7 @@ test() {
 
 #: clean             remove what the steps made, but keep downloads that are slow to fetch (MIGraphX)
 clean() {
-  rm -rf "$VENV_DIR" "$CACHE_DIR" "$ROOT_DIR/env.sh" "$ROOT_DIR/apt"
+  rm -rf "$VENV_DIR" "$MODELS_DIR" "$CACHE_DIR" "$ROOT_DIR/env.sh" "$ROOT_DIR/apt"
 }
 
 #: purge             remove everything the steps made

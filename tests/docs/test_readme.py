@@ -1,0 +1,121 @@
+"""What README tells people to type works, and its table of settings is complete."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from iree_migraphx import options
+from iree_migraphx.errors import OptionError
+from iree_migraphx.options import Options
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+ROOT = Path(sys.prefix).parent  # setup.sh's ROOT_DIR
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A folder that looks like a clone after `./setup.sh all`, and gets what the commands write."""
+    assert (ROOT / "env.sh").exists(), "run ./setup.sh all first"
+    for path in {*REPOSITORY.iterdir(), ROOT}:
+        if path.name.startswith(".") and path != ROOT:
+            continue
+        (tmp_path / (".root" if path == ROOT else path.name)).symlink_to(path)
+    return tmp_path
+
+
+def bash(script: str, folder: Path) -> str:
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("IREE_")}
+    ended = subprocess.run(
+        ["bash", "-euc", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_the_commands(clone: Path) -> None:
+    lines = "".join(blocks("bash")).splitlines()
+    # Kernels for a GPU are tested elsewhere and take as long again.
+    cheap = [line for line in lines if "--arch" not in line]
+    assert len(cheap) == len(lines) - 1
+    out = bash("\n".join(cheap), clone)
+    assert "check sigmoid_0.tmp_0: ok" in out
+    assert "exit codes:" in out
+
+
+def test_the_arguments_of_every_command() -> None:
+    sys.path.insert(0, str(REPOSITORY / "examples"))
+    import run_onnx
+
+    commands = [shlex.split(line) for line in "".join(blocks("bash")).splitlines() if "run_onnx.py" in line]
+    assert len(commands) == 3
+    for words in commands:
+        if "--help" not in words:
+            run_onnx._parser().parse_args(words[2:])
+
+
+def test_the_script(clone: Path) -> None:
+    (code,) = blocks("python")
+    (clone / "script.py").write_text(code)
+    out = bash(". .root/env.sh; python script.py", clone)
+    assert re.search(r"^iree_migraphx: (\d+) of \1 subgraphs on IREE \(host\)", out, re.M)
+    assert out.endswith("(1, 1, 320, 320)\n")
+
+
+def test_the_steps_of_setup() -> None:
+    known = re.findall(r"^#: ([a-z_]+)", (REPOSITORY / "setup.sh").read_text(encoding="utf-8"), re.M)
+    named = re.findall(r"\./setup\.sh (\w+)", README)
+    assert {"run", "test", "all", "help"} <= set(named) <= set(known)
+
+
+def test_the_links() -> None:
+    for link in re.findall(r"\]\((?!https)([^)#]+)", README):
+        assert (REPOSITORY / link).exists(), link
+
+
+def rows() -> dict[str, tuple[str, str]]:
+    table = re.findall(r"^\| (IREE_\w+) \| (\w+) \|([^|]*)\|", README, re.M)
+    return {name: (option, default.strip()) for name, option, default in table}
+
+
+def test_every_setting_is_in_the_table() -> None:
+    source = Path(options.__file__).read_text(encoding="utf-8")
+    assert set(rows()) == set(re.findall(r'"(IREE_\w+)": \(', source))
+    # `eligible` has one value only.
+    assert {option for option, _ in rows().values()} == {
+        field.name for field in dataclasses.fields(Options) if field.name != "eligible"
+    }
+
+
+def test_each_variable_sets_its_option(tmp_path: Path) -> None:
+    (tmp_path / "flags.yaml").write_text("- --iree-opt-level=O2\n")
+    for name, (option, _) in rows().items():
+        text = str(tmp_path / "flags.yaml") if name == "IREE_CONFIG" else "0" if option == "cache" else "1"
+        settings = Options.resolve({name: text})
+        changed = [
+            field.name
+            for field in dataclasses.fields(Options)
+            if getattr(settings, field.name) != getattr(Options(), field.name)
+        ]
+        assert changed == [option]
+    with pytest.raises(OptionError):
+        Options.resolve({"IREE_MIGRAPHX_NO_SUCH": "1"})
+
+
+def test_the_defaults() -> None:
+    for option, default in rows().values():
+        value = getattr(Options(), option)
+        if isinstance(value, bool | int | float):
+            assert float(default) == value, option
