@@ -27,7 +27,7 @@ from iree_migraphx.kernels.model import GpuKernel, HostKernel, Request
 from iree_migraphx.report import KernelResources
 
 #: Grows whenever an entry written before could be misread, or a kernel be accepted that no longer would be.
-ABI = 1
+ABI = 2
 
 _KERNEL_FILES = {"gpu": "kernel.hsaco", "host": "kernel.vmfb"}
 _META = "meta.json"

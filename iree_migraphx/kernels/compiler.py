@@ -39,6 +39,9 @@ _GPU_FLAGS = (
     "--iree-rocm-container-type=hsaco",
 )
 
+#: The phase in which every dispatch has its pipeline, tiles and workgroup, and no code yet.
+CONFIGURATIONS = "executable-configurations"
+
 # What this package sets itself: another value would be another device, or output that it can't read.
 _RESERVED = {
     "o": "where the output goes",
@@ -90,6 +93,17 @@ def compile_flags(target: Target, options: Options) -> list[str]:
     flags = [*_BASE_FLAGS, *target.flags(), *(() if target.is_host else _GPU_FLAGS)]
     given = {_flag_name(flag) for flag in options.flags}
     return [flag for flag in flags if _flag_name(flag) not in given] + list(options.flags)
+
+
+def staged_commands(
+    command: list[str], configurations: Path, flattened: Path, output: Path
+) -> tuple[list[str], list[str]]:
+    """A GPU kernel's command in two halves that meet in a file: up to the configurations, and on from there."""
+    phase = "--compile-to="
+    flags = [argument for argument in command[4:] if not argument.startswith(phase)]
+    first = [*command[:3], str(configurations), *flags, phase + CONFIGURATIONS]
+    second = [command[0], str(flattened), "-o", str(output), *command[4:], "--compile-from=" + CONFIGURATIONS]
+    return first, second
 
 
 def check_flags(compiler: Compiler, target: Target, options: Options) -> None:

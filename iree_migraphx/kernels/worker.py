@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.kernels.accept import accept_gpu, accept_host
-from iree_migraphx.kernels.compiler import Compiler, compile_command
+from iree_migraphx.kernels.compiler import Compiler, compile_command, staged_commands
+from iree_migraphx.kernels.flatten import flatten_workgroups
 from iree_migraphx.kernels.invoke import Run, run
 from iree_migraphx.kernels.model import GpuKernel, HostKernel, Request
 from iree_migraphx.kernels.targets import Target
@@ -69,18 +70,25 @@ def compile_request(
     """
     command: list[str] = []
     ended: Run | None = None
+    seconds = 0.0
     result: GpuKernel | HostKernel | Refusal
     try:
         with TemporaryDirectory(prefix="iree_migraphx-", ignore_cleanup_errors=True) as folder:
             source, output = Path(folder, "input.mlir"), Path(folder, "output")
             source.write_text(request.mlir, encoding="utf-8")
             command = compile_command(compiler, target, options, source, output)
-            ended = _run(command, Path(folder), options, stop)
-            _log.info("%s: %.2f s, status %s: %s", request.symbol, ended.seconds, ended.status, shlex.join(command))
-            if ended.errors:
-                _log.debug("%s: %s", request.symbol, ended.errors)
-            data = _output(ended, output, options)
-        result = accept_host(data, request) if target.is_host else accept_gpu(_text(data), request, target)
+            ended = _run(command, Path(folder), options, stop, request.symbol)
+            seconds += ended.seconds
+            result = _accept(_output(ended, output, options), request, target)
+            if isinstance(result, Refusal) and result.reason is Reason.BLOCK_NOT_1D:
+                middle, flattened = Path(folder, "configurations.mlir"), Path(folder, "flattened.mlir")
+                first, command = staged_commands(command, middle, flattened, output)
+                ended = _run(first, Path(folder), options, stop, request.symbol)
+                seconds += ended.seconds
+                flattened.write_text(flatten_workgroups(_text(_output(ended, middle, options))), encoding="utf-8")
+                ended = _run(command, Path(folder), options, stop, request.symbol)
+                seconds += ended.seconds
+                result = _accept(_output(ended, output, options), request, target)
     except Refusal as refusal:
         result = refusal
     except OSError as error:
@@ -90,14 +98,25 @@ def compile_request(
     lasting = not isinstance(result, Refusal) or (
         result.reason in _LASTING and (result.reason is not Reason.COMPILE_ERROR or named)
     )
-    return Compiled(result, ended.seconds if ended else 0.0, lasting, tuple(command))
+    return Compiled(result, seconds, lasting, tuple(command))
 
 
-def _run(command: list[str], folder: Path, options: Options, stop: threading.Event) -> Run:
+def _accept(data: bytes, request: Request, target: Target) -> GpuKernel | HostKernel | Refusal:
     try:
-        return run(command, folder, options.timeout, stop)
+        return accept_host(data, request) if target.is_host else accept_gpu(_text(data), request, target)
+    except Refusal as refusal:
+        return refusal
+
+
+def _run(command: list[str], folder: Path, options: Options, stop: threading.Event, symbol: str) -> Run:
+    try:
+        ended = run(command, folder, options.timeout, stop)
     except OSError as error:
         raise Refusal(Reason.COMPILER_CRASH, f"iree-compile can't be started: {error}") from error
+    _log.info("%s: %.2f s, status %s: %s", symbol, ended.seconds, ended.status, shlex.join(command))
+    if ended.errors:
+        _log.debug("%s: %s", symbol, ended.errors)
+    return ended
 
 
 def _output(ended: Run, output: Path, options: Options) -> bytes:
