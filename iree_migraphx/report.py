@@ -112,7 +112,8 @@ class Report:
         if not self.subgraphs:
             return "iree_migraphx: nothing to do: the program has no convolution or dot that IREE could take"
         verb = f"accepted for {self.arch} (not run)" if self.checked_only else f"on IREE ({self.arch})"
-        line = f"iree_migraphx: {self.swapped} of {self.eligible} subgraphs {verb}, {self.distinct} distinct kernels"
+        kernels = len({subgraph.key for subgraph in self.subgraphs if subgraph.provider == "iree"})
+        line = f"iree_migraphx: {self.swapped} of {self.eligible} subgraphs {verb}, {kernels} distinct kernels"
         left = self.eligible - self.swapped
         if left:
             why = ", ".join(f"{count} {reason.value}" for reason, count in self.reasons.most_common())

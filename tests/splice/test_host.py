@@ -1,5 +1,7 @@
 """Kernels in a program: every place that a subgraph can stand in, and what becomes of its operands."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -240,6 +242,6 @@ def test_threads_of_the_kernels_are_those_of_the_options(kernel_options, monkeyp
     asked = []
     monkeypatch.setattr(host, "device", lambda threads: asked.append(threads) or device(threads))
     program = binding.parse_onnx_buffer(convolutions())
-    options = pipeline.replace(kernel_options, threads=3)
+    options = replace(kernel_options, threads=3)
     pipeline.compile(program, binding.get_target("ref"), options=options)
     assert set(asked) == {3}
