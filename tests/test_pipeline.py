@@ -75,9 +75,7 @@ STAGES = [
 
 
 @pytest.mark.parametrize(("home", "name"), STAGES, ids=[name for _, name in STAGES])
-@pytest.mark.parametrize(
-    "error", [Boom("boom"), MemoryError("boom"), OSError(28, "boom")], ids=lambda e: type(e).__name__
-)
+@pytest.mark.parametrize("error", [Boom, MemoryError, OSError])
 def test_whatever_a_stage_raises(kernel_options, monkeypatch, home, name, error):
     failures = []
 
