@@ -5,6 +5,7 @@ set -euo pipefail
 
 REPO_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT_DIR=${ROOT_DIR:-$REPO_DIR/.root}
+case $ROOT_DIR in /*) ;; *) ROOT_DIR=$PWD/$ROOT_DIR ;; esac
 PYTHON=${PYTHON:-python3}
 ROCM_PATH=${ROCM_PATH:-/opt/rocm}
 
@@ -171,6 +172,7 @@ pip_install() {
 # a newer C library than the machine's. No file is patched and LD_LIBRARY_PATH is never set, so other programs are untouched.
 make_venv() {
   if [ ! -e "$VENV_DIR/.created" ]; then
+    command -v "$PYTHON" >/dev/null || die "there is no $PYTHON; install Python 3.10 or newer, or set PYTHON"
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || die "$PYTHON is older than Python 3.10; set PYTHON to a newer one"
     rm -rf "$VENV_DIR"
     "$PYTHON" -m venv --copies "$VENV_DIR" ||
@@ -183,7 +185,10 @@ make_venv() {
 wrap_python() {
   local bin=$VENV_DIR/bin lib=$MIGRAPHX_DIR/usr/lib/x86_64-linux-gnu name
   [ -e "$MIGRAPHX_DIR/.complete" ] || return 0
-  [ -e "$bin/.python-real" ] || cp -L "$bin/python3" "$bin/.python-real"
+  if [ ! -e "$bin/.python-real" ]; then
+    cp -L "$bin/python3" "$bin/.python-real.new"
+    mv "$bin/.python-real.new" "$bin/.python-real"
+  fi
   for name in python python3 "$(basename "$(ls -d "$VENV_DIR"/lib/python3*)")"; do
     cat >"$bin/.$name.new" <<WRAPPER
 #!/bin/sh

@@ -71,7 +71,8 @@ def _tensor(value: Any) -> Tensor:
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return Tensor(value.name, None)
-    return Tensor(value.name, tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim))
+    # Some exporters write -1, and MIGraphX takes every length below 1 for an open one (onnx_parser.cpp).
+    return Tensor(value.name, tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim))
 
 
 def parse_input_dims(words: Iterable[str], model: Model) -> dict[str, list[int]]:

@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import logging
 import os
+import shlex
 import shutil
 import threading
 from collections.abc import Iterator
@@ -85,7 +86,18 @@ def find_compiler(options: Options) -> Compiler:
 
 def compile_command(compiler: Compiler, target: Target, options: Options, source: Path, output: Path) -> list[str]:
     """The command line of one compile: our flags, then the user's, which win."""
-    return [str(compiler.path), str(source), "-o", str(output), *compile_flags(target, options)]
+    flags = [*_linker_flags(compiler, target, options), *compile_flags(target, options)]
+    return [str(compiler.path), str(source), "-o", str(output), *flags]
+
+
+def _linker_flags(compiler: Compiler, target: Target, options: Options) -> list[str]:
+    """IREE's linker for CPUs by a quoted name: it is run through a shell, where a space in a folder's name ends it."""
+    name = "iree-llvmcpu-embedded-linker-path"
+    linker = compiler.path.resolve().with_name("iree-lld")
+    quoted = shlex.quote(str(linker))
+    given = name in {_flag_name(flag) for flag in options.flags}
+    wanted = target.is_host and quoted != str(linker) and linker.is_file() and not given
+    return [f"--{name}={quoted}"] if wanted else []
 
 
 def compile_flags(target: Target, options: Options) -> list[str]:

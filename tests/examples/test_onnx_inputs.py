@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 import iree_migraphx as migraphx
 
-from .conftest import save
+from .conftest import Command, save
 
 
 @pytest.mark.parametrize("lens", [(2, 3, 40, 50), (1, 1, 7, 5), (1, 33, 21, 3), (1, 3, 1, 1)])
@@ -48,3 +48,10 @@ def test_weights_are_not_inputs(tmp_path: Path) -> None:
     inputs: dict[str, tuple[int, list[object]]] = {"x": (TensorProto.FLOAT, ["n"]), "w": (TensorProto.FLOAT, [1])}
     model = onnx_inputs.read_model(save(tmp_path / "old.onnx", nodes, inputs, w=np.ones(1, np.float32)))
     assert [(tensor.name, tensor.dims) for tensor in model.inputs] == [("x", (None,))]
+
+
+def test_lengths_below_1_are_open(command: Command, tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    model = save(tmp_path / "minus.onnx", nodes, {"x": (TensorProto.FLOAT, [-1, 3])})
+    assert "each was taken as 1: 1 3." in command(model).out
+    assert "output y: float32 2x3" in command(model, "--input-dim", "@x 2 3").out

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from iree_migraphx.errors import CompilerNotFoundError, OptionError
-from iree_migraphx.kernels.compiler import check_flags, compile_flags, find_compiler
+from iree_migraphx.kernels.compiler import Compiler, check_flags, compile_command, compile_flags, find_compiler
 from iree_migraphx.kernels.targets import parse_target
 from iree_migraphx.options import Options
 
@@ -147,3 +147,20 @@ def test_a_flag_that_keeps_the_compiler_from_compiling():
 def test_flags_that_are_not_the_users(flag):
     with pytest.raises(OptionError, match="is not for it to choose"):
         check_flags(find_compiler(Options()), GFX942, Options(flags=(flag,)))
+
+
+def test_a_compiler_in_a_folder_with_a_space(tmp_path):
+    folder = tmp_path / "my tools"
+    folder.mkdir()
+    (folder / "iree-lld").touch()
+    compiler = Compiler(folder / "iree-compile", "", "")
+
+    def linker(compiler, target, *flags):
+        command = compile_command(compiler, parse_target(target), Options(flags=flags), tmp_path / "i", tmp_path / "o")
+        return [word for word in command if "linker" in word]
+
+    assert linker(compiler, "host") == [f"--iree-llvmcpu-embedded-linker-path='{folder}/iree-lld'"]
+    assert linker(compiler, "gfx942") == []
+    assert linker(find_compiler(Options()), "host") == []
+    mine = "--iree-llvmcpu-embedded-linker-path=/bin/lld"
+    assert linker(compiler, "host", mine) == [mine]
