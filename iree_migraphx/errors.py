@@ -30,7 +30,7 @@ class FormatError(IreeMigraphxError, ValueError):
 
 
 class InputError(IreeMigraphxError, ValueError):
-    """An input of a program with a wrong name, shape or dtype."""
+    """An input of a program with a wrong name, shape or dtype, or a part of a program that can't be built."""
 
 
 class CaptureError(IreeMigraphxError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 #: Bytes that MIGraphX reads of a callback's message, terminator included (api.cpp).
 MESSAGE_BYTES = 256
@@ -27,16 +27,22 @@ _elsewhere: deque[BaseException] = deque(maxlen=4)  # on threads that MIGraphX s
 
 
 @contextlib.contextmanager
-def errors() -> Iterator[list[BaseException]]:
-    """Collect what callbacks raise during one call of MIGraphX, this thread's last; filled when the block is left."""
-    raised: list[BaseException] = []
+def errors() -> Iterator[deque[BaseException]]:
+    """Collect what callbacks raise on this thread during one call of MIGraphX."""
     mine: deque[BaseException] = deque(maxlen=16)  # passes may probe compute_shape thousands of times
     _calls.stack.append(mine)
     try:
-        yield raised
+        yield mine
     finally:
         _calls.stack.pop()
-        raised += [*_elsewhere, *mine]
+
+
+def find(raised: Iterable[BaseException], text: str) -> BaseException | None:
+    """The exception that MIGraphX's text of an error tells of: the last one raised by the call, or one elsewhere.
+
+    Passes probe compute_shape and live with a refusal, so that an exception was raised does not make it the cause.
+    """
+    return next((error for error in [*reversed([*raised]), *_elsewhere] if describe(error) in text), None)
 
 
 def note(error: BaseException) -> None:
@@ -46,5 +52,5 @@ def note(error: BaseException) -> None:
 
 def describe(error: BaseException) -> str:
     """One line about an exception, short enough for MIGraphX's buffer."""
-    text = f"{type(error).__name__}: {error}".replace("\0", "")
+    text = f"{type(error).__name__}: {error}".replace("\0", "").strip()
     return text.encode()[: MESSAGE_BYTES - 1].decode(errors="ignore")

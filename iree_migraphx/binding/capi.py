@@ -35,6 +35,8 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "shape_strides": (POINTER(_SIZE), _SIZE, _H),
     "shape_type": (_INT, _H),
     "shape_bytes": (_SIZE, _H),
+    "shape_elements": (_SIZE, _H),
+    "shape_standard": (_BOOL, _H),
     "shape_equal": (_BOOL, _H, _H),
     "shape_dynamic": (_BOOL, _H),
     "argument_assign_to": (_H, _H),
@@ -210,9 +212,9 @@ def guarded(doing: str, name: str, *arguments: Any) -> None:
         return
     other, text = captured.split()
     messages.pass_on(other)
-    # Passes probe compute_shape and live with a refusal: only the one in MIGraphX's own text is the cause.
-    cause = next((error for error in reversed(raised) if callbacks.describe(error) in text), None)
-    raise failure(f"MIGraphX can't {doing}: {text or f'migraphx_{name} failed; see stderr'}", cause)
+    raise failure(
+        f"MIGraphX can't {doing}: {text or f'migraphx_{name} failed; see stderr'}", callbacks.find(raised, text)
+    )
 
 
 def failure(message: str, cause: BaseException | None) -> BaseException:

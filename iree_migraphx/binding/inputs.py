@@ -47,7 +47,7 @@ def bind(expected: Mapping[str, shape], given: Mapping[str, Any]) -> Bound:
         if name not in expected:
             close = difflib.get_close_matches(str(name), list(expected), n=1)
             raise InputError(
-                f"the program has no parameter {name!r}{f'; did you mean {close[0]!r}?' if close else ''} "
+                f"the program has no parameter {name!r}{f'; did you mean {close[0]!r}?' if close else '.'} "
                 f"It takes {_listed(expected)}"
             )
     missing = [name for name in expected if name not in given]

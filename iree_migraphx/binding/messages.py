@@ -46,17 +46,19 @@ def capture(descriptor: int) -> Iterator[Captured]:
     """Collect what is printed to file descriptor 1 or 2 meanwhile. One thread at a time; it may nest."""
     captured = Captured()
     with _LOCK:
-        _flush_python()
+        _flush_python(descriptor)
         try:
             saved: int | None = os.dup(descriptor)
         except OSError:  # a service without stderr
             saved = None
         file = os.memfd_create("iree_migraphx")
+        if file == descriptor:
+            file = os.dup(file)
         try:
             os.dup2(file, descriptor)
             yield captured
         finally:
-            _flush_python()
+            _flush_python(descriptor)
             if saved is None:
                 os.close(descriptor)
             else:
@@ -73,8 +75,7 @@ def pass_on(text: str) -> None:
             os.write(2, text.encode())
 
 
-def _flush_python() -> None:
+def _flush_python(descriptor: int) -> None:
     """Keep Python's own buffered lines on their side of the capture."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError, ValueError):
-            stream.flush()
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        (sys.stdout if descriptor == 1 else sys.stderr).flush()

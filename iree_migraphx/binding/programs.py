@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,8 +87,7 @@ class program:  # noqa: N801 -- the official name
 
     def get_output_shapes(self) -> list[shape]:
         """Shapes of the results, in order."""
-        doing = "tell the program's results"
-        shapes = capi.new("shapes", "program_get_output_shapes", self._handle, doing=doing)
+        shapes = capi.new("shapes", "program_get_output_shapes", self._handle)
         count = capi.size("shapes_size", shapes)
         return [shape.from_pointer(capi.borrow("shapes_get", shapes, index)) for index in range(count)]
 
@@ -202,8 +202,8 @@ class program:  # noqa: N801 -- the official name
     def _shapes(self) -> dict[str, shape]:
         """Shapes of the parameters by name, which MIGraphX keeps in no order."""
         if self._parameters is None:
-            doing = "tell the program's parameters"
-            shapes = capi.new("program_parameter_shapes", "program_get_parameter_shapes", self._handle, doing=doing)
+            # Not a guarded call: the first run would wait for another thread's compile.
+            shapes = capi.new("program_parameter_shapes", "program_get_parameter_shapes", self._handle)
             names = (ctypes.c_char_p * capi.size("program_parameter_shapes_size", shapes))()
             capi.call("program_parameter_shapes_names", names, shapes)
             self._parameters = {
@@ -221,7 +221,7 @@ class program:  # noqa: N801 -- the official name
         if not self._shapes() and not serialized.nodes(serialized.save(self._handle))["main"]:
             raise InputError("the program has no instructions")
 
-    def _explain(self, bound: inputs.Bound, raised: list[BaseException]) -> None:
+    def _explain(self, bound: inputs.Bound, raised: deque[BaseException]) -> None:
         """Raise for a run that failed. MIGraphX's text is on stderr only: fail once more where it can be read."""
         if not raised:
             again = ctypes.c_void_p()
@@ -250,5 +250,5 @@ class program:  # noqa: N801 -- the official name
         return results
 
 
-def _last(raised: list[BaseException]) -> BaseException | None:
+def _last(raised: deque[BaseException]) -> BaseException | None:
     return raised[-1] if raised else None

@@ -37,7 +37,7 @@ def quantize_int8(
         prog: the program.
         t: the target that the calibration runs on.
         calibration: inputs, as for program.run, whose ranges of values set the scales.
-        ins_names: which of the two operators.
+        ins_names: which operators; MIGraphX takes nothing but these two, together.
 
     Raises:
         MigraphxError: MIGraphX can't, e.g. since the program is compiled.
