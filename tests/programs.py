@@ -96,6 +96,16 @@ def loaded(program: Program) -> binding.program:
     return binding.load_buffer(write_program(program))
 
 
+def text(program: Program) -> str:
+    """A program in short, for the messages of failures."""
+    lines = []
+    for i in program.main.instructions:
+        shape = f"{i.shape.type.removesuffix('_type')} {list(i.shape.lens)}:{list(i.shape.strides)}"
+        fields = {key: value for key, value in i.operator.items() if value not in (None, [])}
+        lines.append(f"{i.id} = {i.name}({', '.join(i.inputs)}) {shape} {fields}")
+    return "\n".join(lines)
+
+
 def on_ref(program: Program, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """What MIGraphX alone computes."""
     compiled = loaded(program)
@@ -132,9 +142,7 @@ def subgraphs_of(program: Program, form: Form = Form.OPERANDS, standard_operands
     return partition(program, forms.rules(form, standard_operands))
 
 
-def operands_of(
-    subgraph: Subgraph, program: Program, inputs: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
+def operands_of(subgraph: Subgraph, program: Program, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What a subgraph that reads only the program's parameters and constants gets, by the body's names."""
     instructions = program.main.by_id()
     values = {}

@@ -20,7 +20,7 @@ from iree_migraphx.lowering.builder import filled, generic, index_expressions, m
 from iree_migraphx.lowering.pointwise import Element, widen
 from iree_migraphx.lowering.types import accumulator
 from iree_migraphx.lowering.view import View
-from iree_migraphx.lowering.window import Window
+from iree_migraphx.lowering.window import Window, without_unread_ends
 
 
 class Form(enum.Enum):
@@ -65,6 +65,8 @@ def _dot(instruction: Instruction, operands: Sequence[View], form: Form) -> View
     rank = len(instruction.shape.lens)
     batch, (m, n, k) = list(range(rank - 2)), (rank - 2, rank - 1, rank)
     out = list(range(rank))
+    if rank - 1 not in a.axes:
+        b = _holding(b, [rank - 2])
     return _contract(
         instruction,
         (a.tensor, index_expressions(a, [*batch, m, k])),
@@ -79,7 +81,7 @@ def _convolution(instruction: Instruction, operands: Sequence[View], form: Form)
     """Cross-correlation of x [N, C, ...] with w [F, C/group, ...], zero padded (op/convolution.hpp)."""
     x, w = operands
     out, type_ = instruction.shape.lens, instruction.shape.type
-    window = Window.of(instruction, x.lens, w.lens)
+    x, window = without_unread_ends(x, Window.of(instruction, x.lens, w.lens), out)
     if form is Form.CHANNELS_LAST and channels_last.supports(window, x.lens, w.lens):
         return channels_last.convolution(x, w, window, out, accumulator(type_))
     x = pad(x, [0, 0, *window.low], [0, 0, *window.high])
@@ -88,6 +90,8 @@ def _convolution(instruction: Instruction, operands: Sequence[View], form: Form)
         x = reshape(x, [x.lens[0], loops.group, loops.depth, *x.lens[2:]])
     if loops.group and loops.filters:
         w = reshape(w, [loops.group, loops.filters, *w.lens[1:]])
+    reduced = ["c", *(f"k{i}" for i in range(len(window.kernel)))]
+    w = _holding(w, [len(w.lens) + i for i, role in enumerate(reduced, -len(reduced)) if role in loops.roles])
     numbers = {role: number for number, role in enumerate(loops.roles)}
     dim = {role: ir.AffineDimExpr.get(number) for role, number in numbers.items()}
     zero = ir.AffineConstantExpr.get(0)
@@ -201,6 +205,11 @@ def _contract(
     out = [ir.AffineDimExpr.get(loop) for loop in out_loops]
     result = generic([a, b], (zeros, out), loops, multiply_add)
     return View(result, tuple(lens), tuple(range(len(lens))), sum_type)
+
+
+def _holding(view: View, axes: Sequence[int]) -> View:
+    """The view, copied where its tensor lacks one of these axes, as only operands say how far a reduction runs."""
+    return view if set(axes) <= set(view.axes) else materialise(view)
 
 
 def _substitute(view: View, expressions: Sequence[ir.AffineExpr]) -> list[ir.AffineExpr]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.model import Instruction
+from iree_migraphx.lowering.builder import slice_
+from iree_migraphx.lowering.view import View
 
 
 @dataclass(frozen=True)
@@ -62,3 +64,20 @@ class Window:
     def pointwise(self) -> bool:
         """One tap only: the convolution is a matrix product."""
         return all(size == 1 for size in self.kernel)
+
+
+def without_unread_ends(x: View, window: Window, out: Sequence[int]) -> tuple[View, Window]:
+    """Leave out what lies behind the last tap along axes with one output.
+
+    IREE 3.13.0 drops loops that run once, and then can't compile a window that does not fill such an axis.
+    """
+    high, lens = list(window.high), list(x.lens)
+    for axis, length in enumerate(out[2:]):
+        unread = lens[2 + axis] + window.low[axis] + high[axis] - window.reach(axis)
+        if length == 1 and unread:
+            padding = min(unread, high[axis])
+            high[axis] -= padding
+            lens[2 + axis] -= min(unread - padding, lens[2 + axis] - 1)
+    if tuple(lens) != x.lens:
+        x = slice_(x, [0] * len(lens), lens, [1] * len(lens))
+    return x, replace(window, high=tuple(high))

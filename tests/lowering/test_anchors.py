@@ -87,6 +87,13 @@ TABLE = {
     "repeated-image": conv((2, 4, 5, 6), (3, 4, 3, 3), strides=((0, 30, 6, 1), (36, 9, 1, 3)), padding=[1, 1]),
     "repeated-filters": conv((1, 4, 5, 6), (3, 4, 3, 3), strides=(None, (0, 0, 3, 1)), padding=[1, 1]),
     "repeated-pixel": conv((1, 4, 5, 6), (3, 4, 3, 3), strides=((4, 1, 0, 0), None), padding=[1, 1]),
+    "repeated-taps": conv((1, 2, 5, 5), (3, 2, 3, 3), strides=(None, (2, 1, 0, 0))),
+    "repeated-channels": conv((1, 2, 5, 5), (3, 2, 3, 3), strides=((25, 0, 5, 1), (9, 0, 3, 1))),
+    "1x1-stride-permuted": conv((1, 4, 7, 8), (3, 4, 1, 1), strides=(None, (1, 3, 1, 1)), stride=[2, 3]),
+    "one-output": conv((2, 3, 4, 5), (4, 3, 3, 2), stride=[2, 4]),
+    "one-output-padded": conv((2, 3, 2, 2), (4, 3, 3, 3), padding=[1, 1], stride=[2, 2]),
+    "one-output-dilated": conv((1, 3, 6, 7), (4, 3, 3, 2), stride=[2, 5], dilation=[2, 3]),
+    "one-output-1d": conv((3, 2, 4), (1, 2, 3), stride=[2]),
     "transposed": backwards((1, 3, 4, 5), (3, 6, 2, 2), [2, 2], half=True),
     "transposed-1d": backwards((2, 3, 5), (3, 4, 3), [3]),
     "transposed-1x1": backwards((1, 3, 4, 5), (3, 4, 1, 1), [1, 1]),
@@ -103,15 +110,19 @@ TABLE = {
     "dot-transposed-a": dot((5, 7), (7, 6), strides=((1, 5), None)),
     "dot-transposed-both": dot((2, 5, 7), (2, 7, 6), strides=((35, 1, 5), (42, 1, 7))),
     "dot-repeated-b": dot((3, 5, 7), (3, 7, 6), strides=(None, (0, 6, 1))),
+    "dot-repeated-k": dot((5, 7), (7, 6), strides=((1, 0), (0, 1))),
     "dot-repeated-row": dot((3, 5, 7), (3, 7, 6), strides=((7, 0, 1), (0, 1, 0))),
     "dot-batch-inside": dot((4, 5, 6), (4, 6, 7), strides=((6, 24, 1), (1, 28, 4))),
 }
+#: The type changes nothing about the form, so that a few will do.
+HALF_CHANNELS_LAST = ("3x3", "1x1-stride", "depthwise", "transposed")
 CASES = [
     (name, type_, form)
     for name, row in TABLE.items()
     for type_ in ("float_type", "half_type")
     for form in Form
-    if (type_ == "float_type" or row.half) and (form is Form.OPERANDS or row.name != "dot")
+    if (type_ == "float_type" or (row.half and (form is Form.OPERANDS or name in HALF_CHANNELS_LAST)))
+    and (form is Form.OPERANDS or row.name != "dot")
 ]
 
 

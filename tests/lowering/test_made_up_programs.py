@@ -1,0 +1,56 @@
+"""Made-up programs compiled whole, and their subgraphs one by one in the form that GPUs get, against MIGraphX."""
+
+import made_up
+import numpy as np
+from hypothesis import given
+from programs import (
+    assert_equal,
+    body_of,
+    inputs_of,
+    kernels_of,
+    loaded,
+    on_iree,
+    on_ref,
+    subgraphs_of,
+)
+
+import iree_migraphx
+from iree_migraphx import binding
+from iree_migraphx.errors import Reason, Refusal
+from iree_migraphx.lowering.anchors import Form
+
+#: What a subgraph may be refused for: IREE's compiler takes everything that is lowered.
+REFUSED = {Reason.UNSUPPORTED_OPERATOR, Reason.UNSUPPORTED_LAYOUT, Reason.UNSUPPORTED_TYPE}
+
+
+def test_whole_programs(examples, kernel_options):
+    @examples(20)
+    @given(made_up.programs())
+    def run(program):
+        compiled = iree_migraphx.compile(loaded(program), binding.get_target("ref"), options=kernel_options)
+        report = compiled.iree_report
+        assert report.reason is None, report.note
+        assert set(report.reasons) <= REFUSED, [(s.name, s.detail) for s in report.subgraphs if s.reason]
+        inputs = inputs_of(program)
+        for actual, expected in zip(compiled.run(inputs), on_ref(program, inputs), strict=True):
+            assert_equal(np.array(actual), expected)
+
+    run()
+
+
+def test_subgraphs_over_operands_of_any_layout(examples, kernel_options):
+    @examples(20)
+    @given(made_up.programs(most=6))
+    def run(program):
+        subgraphs = subgraphs_of(program, Form.OPERANDS, standard_operands=False)
+        kernels = kernels_of(subgraphs, Form.OPERANDS, kernel_options)
+        for subgraph in subgraphs:
+            kernel = kernels[subgraph.key].kernel
+            if isinstance(kernel, Refusal):
+                assert kernel.reason in REFUSED, kernel
+                continue
+            body = body_of(subgraph)
+            inputs = inputs_of(body)
+            assert_equal(on_iree(subgraph, kernel, inputs), on_ref(body, inputs)[0])
+
+    run()
