@@ -181,11 +181,26 @@ def test_a_failure_leaves_the_old_files(command: Command, conv_model: Path, tmp_
     assert os.listdir(tmp_path) == ["out.npz"]
 
 
-@pytest.mark.parametrize("words", [(), ("--seed", "-1"), ("--seed", "x"), ("--iterations", "-2"), ("--nosuch",)])
-def test_usage(command: Command, conv_model: Path, words: tuple[str, ...]) -> None:
-    ended = command(*words, *([conv_model] if words else []))
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--seed", "-1"), "'-1' is not a whole number from 0 up"),
+        (("--seed", "x"), "'x' is not a whole number from 0 up"),
+        (("--iterations", "2.5"), "'2.5' is not a whole number from 0 up"),
+        (("--nosuch",), "--nosuch"),
+    ],
+)
+def test_usage(command: Command, conv_model: Path, words: tuple[str, ...], message: str) -> None:
+    ended = command(*words, conv_model)
     assert ended.code == 2
     assert "run_onnx.py: error: " in ended.err
+    assert message in ended.err
+
+
+def test_no_model(command: Command) -> None:
+    ended = command()
+    assert ended.code == 2
+    assert "MODEL" in ended.err
 
 
 def test_help_tells_the_exit_codes(command: Command) -> None:
