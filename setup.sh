@@ -10,6 +10,7 @@ PYTHON=${PYTHON:-python3}
 ROCM_PATH=${ROCM_PATH:-/opt/rocm}
 
 MIGRAPHX_DIR=$ROOT_DIR/migraphx # Debian's packages, unpacked; absent where the machine has its own MIGraphX
+VIRTUAL_DIR=$ROOT_DIR/virtual_gpu  # what MIGraphX's gpu target needs on a machine without a GPU
 VENV_DIR=$ROOT_DIR/venv
 MODELS_DIR=$ROOT_DIR/models
 CACHE_DIR=$ROOT_DIR/cache
@@ -18,6 +19,9 @@ DEBIAN_SUITE=sid
 # The ref target's libraries and the C library they were built against; the gpu target's dependencies are left out.
 DEBIAN_PACKAGES="migraphx-tools libmigraphx-c3 libmigraphx-c-dev
   libc6 libstdc++6 libgcc-s1 libprotobuf32t64 libsqlite3-0 zlib1g"
+# What the gpu target compiles its own kernels with, and HIP's headers; HIP and the tuned libraries are replaced.
+DEBIAN_GPU_PACKAGES="libhiprtc6 libhiprtc-builtins6 libamd-comgr3 libamdhip64-dev
+  libllvm21 libnuma1 libzstd1 libxml2-16 libedit2 libffi8 libz3-4 libbsd0 libmd0 libtinfo6"
 
 say() { printf 'setup.sh: %s\n' "$*" >&2; }
 die() {
@@ -43,7 +47,8 @@ install_migraphx() {
     return
   fi
   say "no MIGraphX on this machine; fetching Debian's packages (about 30 MB, once)"
-  fetch_debian_packages
+  # shellcheck disable=SC2086 # one word a package
+  fetch_debian_packages "$MIGRAPHX_DIR" $DEBIAN_PACKAGES
   say "MIGraphX unpacked into $MIGRAPHX_DIR"
 }
 
@@ -56,15 +61,17 @@ installed_migraphx() {
   PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null | awk '/libmigraphx_c\.so\.3 / {print $NF; found = 1; exit} END {exit !found}'
 }
 
+# Unpacks packages into the tree $1, which is complete where it has a file .complete.
 fetch_debian_packages() {
-  local tool
+  local tree=$1 tool
+  shift
   for tool in apt-get apt-cache dpkg; do
     command -v $tool >/dev/null || die "MIGraphX is not installed, and without $tool it can't be fetched from Debian." \
       "Install ROCm's package (migraphx, https://rocm.docs.amd.com) or point ROCM_PATH at an installation."
   done
   [ "$(dpkg --print-architecture)" = amd64 ] ||
     die "MIGraphX is not installed, and Debian's fallback is for amd64 only. Install ROCm's migraphx package."
-  local apt=$ROOT_DIR/apt unpacked=$MIGRAPHX_DIR.partial mirror keyring
+  local apt=$ROOT_DIR/apt unpacked=$tree.partial mirror keyring
   keyring=/usr/share/keyrings/debian-archive-keyring.gpg
   [ -e "$keyring" ] || die "MIGraphX is not installed, and $keyring, which verifies Debian's packages, is missing." \
     "Install ROCm's migraphx package, or the package debian-archive-keyring, and run this again."
@@ -93,15 +100,14 @@ CONF
     APT_CONFIG=$apt/apt.conf apt-get -o Acquire::Check-Valid-Until=false update >"$log" 2>&1 ||
       { cat "$log" >&2; die "apt-get could not read the suite $DEBIAN_SUITE of the Debian mirror"; }
   fi
-  # shellcheck disable=SC2086 # one word a package
-  (cd "$apt/debs" && rm -f ./*.deb && APT_CONFIG=$apt/apt.conf apt-get download -q $DEBIAN_PACKAGES >"$apt/download.log" 2>&1) ||
-    { cat "$apt/download.log" >&2; die "apt-get could not fetch MIGraphX's packages"; }
+  (cd "$apt/debs" && rm -f ./*.deb && APT_CONFIG=$apt/apt.conf apt-get download -q "$@" >"$apt/download.log" 2>&1) ||
+    { cat "$apt/download.log" >&2; die "apt-get could not fetch the packages $*"; }
   local deb
   for deb in "$apt"/debs/*.deb; do dpkg -x "$deb" "$unpacked"; done
   check_debian_tree "$unpacked"
   touch "$unpacked/.complete"
-  rm -rf "$MIGRAPHX_DIR" "$apt/debs"
-  mv "$unpacked" "$MIGRAPHX_DIR"
+  rm -rf "$tree" "$apt/debs"
+  mv "$unpacked" "$tree"
 }
 
 # The mirror that apt itself uses for Debian's main component.
@@ -118,12 +124,16 @@ debian_mirror() {
     awk '$NF ~ /\/debian\/?$/ {print $NF; found = 1; exit} END {exit !found}' <<<"$targets"
 }
 
-# Every library of the ref target must resolve inside the tree.
+# Every library of the ref target, and every one that its kernels are compiled with, must resolve inside the trees.
 check_debian_tree() {
-  local lib=$1/usr/lib/x86_64-linux-gnu missing target
-  for target in "$lib/libmigraphx_c.so.3" "$lib"/migraphx/lib/libmigraphx_{ref,onnx,tf}.so.[0-9]*; do
-    missing=$("$lib/ld-linux-x86-64.so.2" --library-path "$lib:$lib/migraphx/lib" --list "$target" 2>&1 | grep 'not found' || true)
-    [ -z "$missing" ] || die "Debian's MIGraphX needs libraries that its list of packages in setup.sh lacks: $missing"
+  local lib=$1/usr/lib/x86_64-linux-gnu path loader missing target
+  path=$lib:$lib/migraphx/lib:$MIGRAPHX_DIR/usr/lib/x86_64-linux-gnu
+  loader=$lib/ld-linux-x86-64.so.2
+  [ -e "$loader" ] || loader=$MIGRAPHX_DIR/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2
+  for target in "$lib"/libmigraphx_c.so.3 "$lib"/migraphx/lib/libmigraphx_{ref,onnx,tf}.so.[0-9]* "$lib"/lib{hiprtc,amd_comgr}.so.[0-9]; do
+    [ -e "$target" ] || continue
+    missing=$("$loader" --library-path "$path" --list "$target" 2>&1 | grep 'not found' || true)
+    [ -z "$missing" ] || die "$target needs what the lists of packages in setup.sh lack: $missing"
   done
 }
 
@@ -199,6 +209,40 @@ WRAPPER
   done
 }
 
+#: install_virtual_gpu  build a GPU that only exists in software, for MIGraphX's gpu target on machines without one
+install_virtual_gpu() {
+  install_migraphx
+  install_package
+  local lib=usr/lib/x86_64-linux-gnu real=$VENV_DIR/bin/.python-real wrapper=$VENV_DIR/bin/python-virtual-gpu
+  local migraphx=$MIGRAPHX_DIR packages=$DEBIAN_GPU_PACKAGES
+  # It is made for Debian's MIGraphX, also on a machine that has one of its own.
+  [ -e "$migraphx/.complete" ] || migraphx=$VIRTUAL_DIR/debian packages="$DEBIAN_PACKAGES $packages"
+  if [ ! -e "$VIRTUAL_DIR/debian/.complete" ]; then
+    say "fetching what MIGraphX's gpu target needs without a GPU (about 55 MB, once)"
+    mkdir -p "$VIRTUAL_DIR"
+    # shellcheck disable=SC2086 # one word a package
+    fetch_debian_packages "$VIRTUAL_DIR/debian" $packages
+  fi
+  "$VENV_DIR/bin/python" "$REPO_DIR/tests/virtual_hip/build.py" \
+    "$migraphx/$lib/migraphx/lib" "$VIRTUAL_DIR/debian/usr/include" "$VIRTUAL_DIR/lib" ||
+    die "the virtual GPU could not be built"
+  [ -e "$real" ] || real=$(readlink -f "$VENV_DIR/bin/python")
+  cat >"$wrapper.new" <<WRAPPER
+#!/bin/sh
+unset ROCM_PATH
+exec '$migraphx/$lib/ld-linux-x86-64.so.2' --argv0 "\$0" --library-path '$VIRTUAL_DIR/lib:$VIRTUAL_DIR/debian/$lib:$migraphx/$lib:$migraphx/$lib/migraphx/lib' '$real' "\$@"
+WRAPPER
+  chmod +x "$wrapper.new"
+  mv -f "$wrapper.new" "$wrapper"
+}
+
+#: run_virtual_gpu MODEL [ARG...]  examples/run_onnx.py on a GPU that only exists in software (VIRTUAL_HIP_GFX names it)
+run_virtual_gpu() {
+  [ $# -gt 0 ] || die "run_virtual_gpu needs an ONNX file"
+  install_virtual_gpu
+  IREE_MIGRAPHX_CACHE_DIR=$CACHE_DIR "$VENV_DIR/bin/python-virtual-gpu" "$REPO_DIR/examples/run_onnx.py" --target gpu "$@"
+}
+
 #: config            write an environment script and an example iree-config.yaml into ROOT_DIR
 config() {
   setup_dirs
@@ -241,6 +285,7 @@ run() {
 #: test [ARG...]     everything, then the linters and the tests (arguments go to pytest)
 test() {
   all
+  install_virtual_gpu
   export IREE_MIGRAPHX_CACHE_DIR=$CACHE_DIR
   cd "$REPO_DIR"
   "$VENV_DIR/bin/python" -m ruff check .
@@ -251,13 +296,13 @@ test() {
 
 #: clean             remove what the steps made, but keep downloads that are slow to fetch (MIGraphX)
 clean() {
-  rm -rf "$VENV_DIR" "$MODELS_DIR" "$CACHE_DIR" "$ROOT_DIR/env.sh" "$ROOT_DIR/apt"
+  rm -rf "$VENV_DIR" "$VIRTUAL_DIR/lib" "$MODELS_DIR" "$CACHE_DIR" "$ROOT_DIR/env.sh" "$ROOT_DIR/apt"
 }
 
 #: purge             remove everything the steps made
 purge() {
   clean
-  rm -rf "$MIGRAPHX_DIR" "$MIGRAPHX_DIR.partial" "$ROOT_DIR/iree-config.yaml"
+  rm -rf "$MIGRAPHX_DIR" "$MIGRAPHX_DIR.partial" "$VIRTUAL_DIR" "$ROOT_DIR/iree-config.yaml"
   rmdir "$ROOT_DIR" 2>/dev/null || true
 }
 
