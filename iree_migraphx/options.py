@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,10 +32,15 @@ class Options:
         iree_bin: the compiler, or the folder it is in (IREE_BIN); None searches IREE_TOOL_PATH, the wheel, PATH.
         iree_tool_path: a folder with IREE's tools (IREE_TOOL_PATH), searched after `iree_bin`.
         flags: extra flags for iree-compile (from the YAML list that IREE_CONFIG names).
-        eligible: "all" takes every convolution and dot that types and shapes allow.
-        arch: what IREE compiles for; None is this machine's CPU for the target "ref" (IREE_MIGRAPHX_ARCH).
+        eligible: "all" takes every convolution and dot that types and shapes allow, "migraphx" on the target "gpu" only
+            what MIGraphX would give to its own kernel compiler (rocMLIR), so that nothing a tuned library does is
+            replaced; None is "migraphx" for the target "gpu" and "all" for "ref" (IREE_MIGRAPHX_ELIGIBLE).
+        arch: what IREE compiles for; None is this machine's CPU for the target "ref" and the current device for "gpu"
+            (IREE_MIGRAPHX_ARCH).
         workers: compilers that run at once; 0 is one a core (IREE_MIGRAPHX_WORKERS).
         timeout: seconds that one kernel may take (IREE_MIGRAPHX_TIMEOUT).
+        capture_timeout: seconds that MIGraphX may take to optimise a program for the target "gpu" in a process of its
+            own (IREE_MIGRAPHX_CAPTURE_TIMEOUT).
         cache: keep compiled kernels on disk (IREE_MIGRAPHX_CACHE=0 turns it off).
         cache_dir: where (IREE_MIGRAPHX_CACHE_DIR); the platform's cache folder by default.
         threads: threads of a host kernel; 0 is one a core (IREE_MIGRAPHX_THREADS).
@@ -47,10 +52,11 @@ class Options:
     iree_bin: Path | None = None
     iree_tool_path: Path | None = None
     flags: tuple[str, ...] = ()
-    eligible: Literal["all"] = "all"
+    eligible: Literal["migraphx", "all"] | None = None
     arch: str | None = None
     workers: int = 0
     timeout: float = 120.0
+    capture_timeout: float = 1200.0
     cache: bool = True
     cache_dir: Path = dataclasses.field(default_factory=lambda: Path(platformdirs.user_cache_dir("iree_migraphx")))
     threads: int = 0
@@ -58,10 +64,11 @@ class Options:
 
     def __post_init__(self) -> None:
         _require(self.debug in (0, 1, 2), "debug (IREE_DEBUG)", self.debug, "0, 1 or 2")
-        _require(self.eligible == "all", "eligible", self.eligible, '"all"')
+        _require(self.eligible in (None, "migraphx", "all"), "eligible", self.eligible, '"migraphx" or "all"')
         _require(self.workers >= 0, "workers", self.workers, "0 (one a core) or more")
         _require(self.threads >= 0, "threads", self.threads, "0 (one a core) or more")
         _require(self.timeout > 0, "timeout", self.timeout, "a number of seconds above 0")
+        _require(self.capture_timeout > 0, "capture_timeout", self.capture_timeout, "a number of seconds above 0")
 
     @property
     def worker_count(self) -> int:
@@ -99,6 +106,38 @@ def rocm_path(environment: Mapping[str, str] | None = None) -> Path | None:
 def inherited_environment(**changes: str) -> dict[str, str]:
     """The environment for a program that this package starts: its own, changed."""
     return {**os.environ, **changes}
+
+
+def capture_environment(disabled: Sequence[str]) -> dict[str, str]:
+    """The environment of a process in which MIGraphX leaves out these passes, and those that the user leaves out."""
+    name = "MIGRAPHX_DISABLE_PASSES"
+    return inherited_environment(**{name: ",".join([*filter(None, [os.environ.get(name)]), *disabled])})
+
+
+@dataclass(frozen=True, slots=True)
+class MlirSettings:
+    """What the user tells MIGraphX about its own use of MLIR (src/targets/gpu/fuse_mlir.cpp of release rocm-7.1.1).
+
+    Attributes:
+        disabled: MIGRAPHX_DISABLE_MLIR is on.
+        requested: names in MIGRAPHX_MLIR_USE_SPECIFIC_OPS, "convolution" or "fused_dot" for instance.
+        rejected: names there with "!" or "~" in front, without it.
+    """
+
+    disabled: bool = False
+    requested: frozenset[str] = frozenset()
+    rejected: frozenset[str] = frozenset()
+
+
+def mlir_settings(environment: Mapping[str, str] | None = None) -> MlirSettings:
+    """MIGraphX's own variables about MLIR, read as it reads them."""
+    environment = os.environ if environment is None else environment
+    names = [name for name in environment.get("MIGRAPHX_MLIR_USE_SPECIFIC_OPS", "").split(",") if name]
+    return MlirSettings(
+        environment.get("MIGRAPHX_DISABLE_MLIR", "") in ("1", "enable", "enabled", "yes", "true"),
+        frozenset(name for name in names if name[0] not in "!~"),
+        frozenset(name[1:] for name in names if name[0] in "!~"),
+    )
 
 
 def debug_level(environment: Mapping[str, str] | None = None) -> int:
@@ -147,9 +186,11 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         "IREE_BIN": ("iree_bin", lambda name, text: Path(text)),
         "IREE_TOOL_PATH": ("iree_tool_path", lambda name, text: Path(text)),
         "IREE_CONFIG": ("flags", lambda name, text: read_config(Path(text))),
+        "IREE_MIGRAPHX_ELIGIBLE": ("eligible", lambda name, text: text),
         "IREE_MIGRAPHX_ARCH": ("arch", lambda name, text: text),
         "IREE_MIGRAPHX_WORKERS": ("workers", _int),
         "IREE_MIGRAPHX_TIMEOUT": ("timeout", _float),
+        "IREE_MIGRAPHX_CAPTURE_TIMEOUT": ("capture_timeout", _float),
         "IREE_MIGRAPHX_CACHE": ("cache", _bool),
         "IREE_MIGRAPHX_CACHE_DIR": ("cache_dir", lambda name, text: Path(text).expanduser()),
         "IREE_MIGRAPHX_THREADS": ("threads", _int),

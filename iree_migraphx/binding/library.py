@@ -57,7 +57,7 @@ def require_single() -> None:
     Raises:
         LibraryNotFoundError: there are two.
     """
-    core = _mapped("libmigraphx")
+    core = mapped_files("libmigraphx")
     if len(core) > 1:
         raise LibraryNotFoundError(
             f"this process holds two copies of MIGraphX, {core[0]} and {core[1]}: what one makes is unknown to "
@@ -68,7 +68,7 @@ def require_single() -> None:
 def core_path() -> Path:
     """The file of the libmigraphx that is loaded; its name carries the version, its folder holds the targets."""
     load()
-    return Path(_mapped("libmigraphx")[0])
+    return Path(mapped_files("libmigraphx")[0])
 
 
 def known_targets() -> list[str]:
@@ -79,11 +79,11 @@ def known_targets() -> list[str]:
 
 def _candidates() -> Iterator[Path | str]:
     """Where to look, best first; a bare name is left to the system's loader."""
-    mapped = _mapped("libmigraphx_c")
+    mapped = mapped_files("libmigraphx_c")
     if mapped:
         yield Path(mapped[0])
         return
-    core = _mapped("libmigraphx")
+    core = mapped_files("libmigraphx")
     if core:
         yield from _around(Path(core[0]).parent)
     else:
@@ -121,7 +121,7 @@ def _official_module_folder() -> Path | None:
     return Path(spec.origin).resolve().parent
 
 
-def _mapped(name: str) -> list[str]:
+def mapped_files(name: str) -> list[str]:
     """Files of the library `name` that this process has mapped."""
     pattern = re.compile(rf"(/.*/{name}\.so[.\d]*)$")
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:

@@ -105,7 +105,7 @@ def _instruction(out: _Writer, instruction: Instruction) -> None:
     head = {
         "output": instruction.id,
         "name": instruction.name,
-        "shape": _shape(instruction.shape),
+        "shape": shape_fields(instruction.shape),
         "normalized": instruction.normalized,
     }
     tail: dict[str, Any] = {"operator": instruction.operator or [], "inputs": instruction.inputs}
@@ -126,15 +126,16 @@ def _instruction(out: _Writer, instruction: Instruction) -> None:
 def _literal(out: _Writer, literal: Literal) -> None:
     out.value("literal")
     out.map_header(2)
-    out.items({"shape": _shape(literal.shape)})
+    out.items({"shape": shape_fields(literal.shape)})
     out.value("data")
     out.blob(literal.data)
 
 
-def _shape(shape: Shape) -> dict[str, Any]:
+def shape_fields(shape: Shape) -> dict[str, Any]:
+    """A shape as files hold it, for operators that have one among their fields too."""
     return {
         "type": shape.type,
-        "sub_shapes": [_shape(sub) for sub in shape.sub_shapes],
+        "sub_shapes": [shape_fields(sub) for sub in shape.sub_shapes],
         "lens": shape.lens,
         "strides": shape.strides,
         "dynamic_dimensions": shape.dynamic_dimensions,

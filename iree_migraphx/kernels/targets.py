@@ -149,6 +149,19 @@ def parse_target(name: str) -> Target:
     return Target(base, gfx, tuple(sorted(features)), processor.lds)
 
 
+def name_of_product(arch: str, product: str) -> str:
+    """A target id with the product's name, by which IREE tunes, in place of the gfx: "mi300x:sramecc+:xnack-".
+
+    Args:
+        arch: "gfx942:sramecc+:xnack-".
+        product: what HIP calls the device, "AMD Instinct MI300X"; where IREE does not know it, `arch` comes back.
+    """
+    gfx, colon, features = arch.partition(":")
+    letters = "".join(filter(str.isalnum, product.lower()))
+    known = [name for name, its in _PRODUCTS.items() if its == gfx and name.replace("-", "") in letters]
+    return max(known, key=len, default=gfx) + colon + features
+
+
 @functools.cache
 def host_cpu() -> str:
     """Name and features of this machine's CPU, for the keys of kernels compiled with --iree-llvmcpu-target-cpu=host.

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from capture.fused import captured, fusion, names_of, random, scalar_body, shaped, standard, tuple_of
 from programs import Builder, on_ref, recorded
 
+from capture.fused import captured, fusion, names_of, random, scalar_body, shaped, standard, tuple_of
 from iree_migraphx.capture.unfuse import unfuse
 from iree_migraphx.errors import CaptureError
 
@@ -38,7 +38,7 @@ def test_operands_are_bound_in_the_order_of_the_parameters_names():
     """Twelve operands, whose parameters are written down in another order: x0 … x9, x:00010, x:00011."""
     inside, names = scalar_body("p", 12)
     total = names[0]
-    for number, name in enumerate(names[1:], 2):
+    for name in names[1:]:
         total = inside.op("add", inside.op("mul", total, inside.literal(2.0)), name)
     body = inside.module("p", total)
     parameters = [i for i in body.instructions if i.name == "@param"]
