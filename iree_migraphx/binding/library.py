@@ -123,7 +123,7 @@ def _official_module_folder() -> Path | None:
 
 def mapped_files(name: str) -> list[str]:
     """Files of the library `name` that this process has mapped."""
-    pattern = re.compile(rf"(/.*/{name}\.so[.\d]*)$")
+    pattern = re.compile(rf"(/.*/{name}\.so[.\d]*)(?: \(deleted\))?$")  # deleted: it was upgraded meanwhile
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
         found = (pattern.search(line.rstrip("\n")) for line in maps)
         return list(dict.fromkeys(match.group(1) for match in found if match))

@@ -26,6 +26,8 @@ def parse_onnx(
     print_program_on_error: bool = False,
     max_loop_iterations: int = 10,
     limit_max_iterations: int = 65535,
+    *,
+    dim_params: Mapping[str, dynamic_dimension] | None = None,
 ) -> program:
     """Read an ONNX file.
 
@@ -39,12 +41,17 @@ def parse_onnx(
         print_program_on_error: not in the C interface.
         max_loop_iterations: for loops that don't say how often they run.
         limit_max_iterations: no loop may run more often.
+        dim_params: not in the C interface; map_dyn_input_dims does the same by input.
 
     Raises:
         MigraphxError: no such file, not ONNX, an operator that MIGraphX does not know, …
         OptionError: an option that the C interface does not have.
     """
-    _refuse(skip_unknown_operators=skip_unknown_operators, print_program_on_error=print_program_on_error)
+    _refuse(
+        skip_unknown_operators=skip_unknown_operators,
+        print_program_on_error=print_program_on_error,
+        dim_params=dim_params,
+    )
     options = _onnx_options(default_dim_value, default_dyn_dim_value, map_input_dims, map_dyn_input_dims)
     capi.call("onnx_options_set_default_loop_iterations", options, max_loop_iterations)
     capi.call("onnx_options_set_limit_loop_iterations", options, limit_max_iterations)
@@ -127,9 +134,9 @@ def _onnx_options(
     return options
 
 
-def _refuse(**options: bool) -> None:
+def _refuse(**options: object) -> None:
     for name, value in options.items():
         if value:
             raise OptionError(
-                f"{name}=True can't be had: MIGraphX's C interface has no such option, only ROCm's Python module has"
+                f"{name}={value!r} can't be had: MIGraphX's C interface has no such option, only ROCm's Python module has"
             )

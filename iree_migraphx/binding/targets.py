@@ -14,23 +14,23 @@ class target:  # noqa: N801 -- the official name
     __slots__ = ("handle", "name")
 
     def __init__(self, name: str) -> None:
-        known = library.known_targets()
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            raise TargetError(
-                f"this MIGraphX has no target {name!r}{f' (did you mean {close[0]!r}?)' if close else ''}; "
-                f"it has {', '.join(known)}"
-            )
         self.name = name
         try:
             self.handle = capi.new("target", "target_create", name.encode(), doing=f"load its target {name!r}")
         except MigraphxError as error:
-            raise TargetError(
-                f"{error}. The target's library is installed, but not everything it needs; the gpu target needs ROCm"
-            ) from error
+            raise TargetError(_explanation(name, error)) from error
 
     def __repr__(self) -> str:
         return f"target({self.name!r})"
+
+
+def _explanation(name: str, error: MigraphxError) -> str:
+    known = library.known_targets()
+    if name in known:
+        return f"{error}. Its library is installed, but not everything it needs; the gpu target needs ROCm"
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"this MIGraphX has no target {name!r}{hint}; it has {', '.join(known)}"
 
 
 def get_target(name: str) -> target:

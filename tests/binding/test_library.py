@@ -64,7 +64,7 @@ def test_rocm_path_comes_first(monkeypatch, tmp_path):
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / library.SONAME).touch()
     monkeypatch.setenv("ROCM_PATH", str(tmp_path))
-    monkeypatch.setattr(library, "_mapped", lambda name: [])
+    monkeypatch.setattr(library, "mapped_files", lambda name: [])
     assert next(library._candidates()) == tmp_path / "lib" / library.SONAME
 
 
@@ -73,12 +73,14 @@ def test_what_is_mapped_comes_before_rocm_path(monkeypatch, tmp_path):
     folder = tmp_path / "migraphx/lib"
     folder.mkdir(parents=True)
     monkeypatch.setenv("ROCM_PATH", "/nowhere")
-    monkeypatch.setattr(library, "_mapped", lambda name: [str(folder / "libmigraphx.so.1")] * (name == "libmigraphx"))
+    monkeypatch.setattr(
+        library, "mapped_files", lambda name: [str(folder / "libmigraphx.so.1")] * (name == "libmigraphx")
+    )
     assert next(library._candidates()) == tmp_path / library.SONAME
 
 
 def test_two_migraphx_are_refused(monkeypatch):
-    monkeypatch.setattr(library, "_mapped", lambda name: ["/a/libmigraphx.so.1", "/b/libmigraphx.so.2"])
+    monkeypatch.setattr(library, "mapped_files", lambda name: ["/a/libmigraphx.so.1", "/b/libmigraphx.so.2"])
     with pytest.raises(LibraryNotFoundError, match=r"/a/libmigraphx\.so\.1 and /b/libmigraphx\.so\.2"):
         library.require_single()
 
@@ -87,11 +89,11 @@ def test_joins_the_libmigraphx_that_is_loaded_already():
     script = (
         "import ctypes, sys; ctypes.CDLL(sys.argv[1])\n"
         "from iree_migraphx.binding import library; library.load()\n"
-        "print(library._mapped('libmigraphx'), library._mapped('libmigraphx_c'))"
+        "print(library.mapped_files('libmigraphx'), library.mapped_files('libmigraphx_c'))"
     )
     core = library.core_path()
     run = subprocess.run([sys.executable, "-c", script, core], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == f"{[str(core)]} {[library._mapped('libmigraphx_c')[0]]}"
+    assert run.stdout.strip() == f"{[str(core)]} {[library.mapped_files('libmigraphx_c')[0]]}"
 
 
 def test_targets_are_those_installed():

@@ -81,6 +81,11 @@ def test_external_data(tmp_path):
         mx.parse_onnx(tmp_path / "model.onnx")
 
 
+def test_dim_params_are_not_ignored():
+    with pytest.raises(OptionError, match=r"dim_params=.* can't be had"):
+        mx.parse_onnx("model.onnx", dim_params={"batch": mx.dynamic_dimension(1, 4)})
+
+
 @pytest.mark.parametrize("option", ["skip_unknown_operators", "print_program_on_error"])
 def test_options_that_c_lacks_are_not_ignored(option):
     with pytest.raises(OptionError, match=f"{option}=True can't be had: MIGraphX's C interface"):

@@ -97,6 +97,16 @@ def test_sorted_program_computes_the_same():
     assert program.run({"x": x})[0] == compiled(convolution()).run({"x": x})[0]
 
 
+def test_copy_is_a_program_of_its_own():
+    program = parsed(relu())
+    copy = program.copy()
+    program.compile(mx.get_target("ref"))
+    assert (copy.is_compiled(), program.copy().is_compiled()) == (False, True)
+    assert copy == parsed(relu())
+    (result,) = program.copy().run({"x": -np.ones((2, 3), np.float32)})
+    assert result.tolist() == [0] * 6
+
+
 def test_unknown_target():
     with pytest.raises(TargetError, match=r"no target 'rfe' \(did you mean 'ref'\?\); it has ref"):
         mx.get_target("rfe")
