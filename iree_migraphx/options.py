@@ -1,4 +1,4 @@
-"""Every setting in one typed place: default < environment < argument. Nothing else reads the environment.
+"""Every setting in one typed place: default < IREE_CONFIG < environment < argument. Nothing else reads the environment.
 
 The names IREE_BIN, IREE_CONFIG, IREE_DEBUG and IREE_DISABLE are the prototype's and mean what they meant there.
 """
@@ -6,16 +6,16 @@ The names IREE_BIN, IREE_CONFIG, IREE_DEBUG and IREE_DISABLE are the prototype's
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-import yaml
 
+from iree_migraphx.config import Flags, did_you_mean, read_config
 from iree_migraphx.errors import OptionError
 
 _TRUE = {"1", "on", "true", "yes"}
@@ -31,7 +31,7 @@ class Options:
         debug: 0 one line, 1 what happens, 2 everything, on stderr (IREE_DEBUG).
         iree_bin: the compiler, or the folder it is in (IREE_BIN); None searches IREE_TOOL_PATH, the wheel, PATH.
         iree_tool_path: a folder with IREE's tools (IREE_TOOL_PATH), searched after `iree_bin`.
-        flags: extra flags for iree-compile (from the YAML list that IREE_CONFIG names).
+        flags: extra flags for iree-compile (from the YAML file that IREE_CONFIG names); a tuple is for every kernel.
         eligible: "all" takes every convolution and dot that types and shapes allow, "migraphx" on the target "gpu" only
             what MIGraphX would give to its own kernel compiler (rocMLIR), so that nothing a tuned library does is
             replaced; None is "migraphx" for the target "gpu" and "all" for "ref" (IREE_MIGRAPHX_ELIGIBLE).
@@ -43,6 +43,14 @@ class Options:
             own (IREE_MIGRAPHX_CAPTURE_TIMEOUT).
         cache: keep compiled kernels on disk (IREE_MIGRAPHX_CACHE=0 turns it off).
         cache_dir: where (IREE_MIGRAPHX_CACHE_DIR); the platform's cache folder by default.
+        cache_readonly: further cache folders, looked at first and never written to (IREE_MIGRAPHX_CACHE_READONLY, with
+            the separator of PATH between them).
+        cache_size: megabytes that `cache_dir` may grow to before what was used longest ago goes; 0 is no limit
+            (IREE_MIGRAPHX_CACHE_SIZE).
+        failures: a folder for what is needed to report a failed compile, of every kernel that fails
+            (IREE_MIGRAPHX_FAILURES); None keeps it for compilers that crash, and at debug 2 for all, in `cache_dir`.
+        executor: compiles kernels instead of processes of this machine: any concurrent.futures.Executor whose workers
+            have this package and the same iree-compile. It is not shut down.
         threads: threads of a host kernel; 0 is one a core (IREE_MIGRAPHX_THREADS).
         quiet: leave out the one-line summary and the progress (IREE_MIGRAPHX_QUIET=1).
     """
@@ -51,7 +59,7 @@ class Options:
     debug: int = 0
     iree_bin: Path | None = None
     iree_tool_path: Path | None = None
-    flags: tuple[str, ...] = ()
+    flags: tuple[str, ...] | Flags = ()
     eligible: Literal["migraphx", "all"] | None = None
     arch: str | None = None
     workers: int = 0
@@ -59,6 +67,10 @@ class Options:
     capture_timeout: float = 1200.0
     cache: bool = True
     cache_dir: Path = dataclasses.field(default_factory=lambda: Path(platformdirs.user_cache_dir("iree_migraphx")))
+    cache_readonly: tuple[Path, ...] = ()
+    cache_size: int = 4096
+    failures: Path | None = None
+    executor: Executor | None = dataclasses.field(default=None, compare=False)
     threads: int = 0
     quiet: bool = False
 
@@ -68,7 +80,13 @@ class Options:
         _require(self.workers >= 0, "workers", self.workers, "0 (one a core) or more")
         _require(self.threads >= 0, "threads", self.threads, "0 (one a core) or more")
         _require(self.timeout > 0, "timeout", self.timeout, "a number of seconds above 0")
+        _require(self.cache_size >= 0, "cache_size", self.cache_size, "megabytes, or 0 for no limit")
         _require(self.capture_timeout > 0, "capture_timeout", self.capture_timeout, "a number of seconds above 0")
+
+    @property
+    def scoped_flags(self) -> Flags:
+        """`flags`, a tuple of them as flags for every kernel."""
+        return self.flags if isinstance(self.flags, Flags) else Flags(self.flags)
 
     @property
     def worker_count(self) -> int:
@@ -90,7 +108,7 @@ class Options:
         known = {field.name for field in dataclasses.fields(cls)}
         for name in arguments:
             if name not in known:
-                raise OptionError(f"no option named {name!r}{_did_you_mean(name, known)}")
+                raise OptionError(f"no option named {name!r}{did_you_mean(name, known)}")
         environment = os.environ if environment is None else environment
         settings = _from_environment(environment)
         settings.update(arguments)
@@ -155,56 +173,19 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def read_config(path: Path) -> tuple[str, ...]:
-    """Flags for iree-compile from a YAML list, as the prototype's IREE_CONFIG.
-
-    Raises:
-        OptionError: no such file, not YAML, or not a list of strings that start with "--".
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"IREE_CONFIG names {path}, which can't be read: {error}") from error
-    try:
-        flags = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise OptionError(f"IREE_CONFIG names {path}, which is not valid YAML: {error}") from error
-    if flags is None:
-        return ()
-    if not isinstance(flags, list) or not all(isinstance(flag, str) and flag.startswith("-") for flag in flags):
-        raise OptionError(
-            f"IREE_CONFIG names {path}, which must hold a YAML list of iree-compile flags "
-            "(each line like `- --iree-opt-level=O3`)"
-        )
-    return tuple(flags)
-
-
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    readers: dict[str, tuple[str, Any]] = {
-        "IREE_DISABLE": ("disable", _bool),
-        "IREE_DEBUG": ("debug", _int),
-        "IREE_BIN": ("iree_bin", lambda name, text: Path(text)),
-        "IREE_TOOL_PATH": ("iree_tool_path", lambda name, text: Path(text)),
-        "IREE_CONFIG": ("flags", lambda name, text: read_config(Path(text))),
-        "IREE_MIGRAPHX_ELIGIBLE": ("eligible", lambda name, text: text),
-        "IREE_MIGRAPHX_ARCH": ("arch", lambda name, text: text),
-        "IREE_MIGRAPHX_WORKERS": ("workers", _int),
-        "IREE_MIGRAPHX_TIMEOUT": ("timeout", _float),
-        "IREE_MIGRAPHX_CAPTURE_TIMEOUT": ("capture_timeout", _float),
-        "IREE_MIGRAPHX_CACHE": ("cache", _bool),
-        "IREE_MIGRAPHX_CACHE_DIR": ("cache_dir", lambda name, text: Path(text).expanduser()),
-        "IREE_MIGRAPHX_THREADS": ("threads", _int),
-        "IREE_MIGRAPHX_QUIET": ("quiet", _bool),
-    }
     for name in environment:
-        if name.startswith("IREE_MIGRAPHX_") and name not in readers:
-            raise OptionError(f"the environment sets {name}, which is not a setting{_did_you_mean(name, readers)}")
+        if name.startswith("IREE_MIGRAPHX_") and name not in _VARIABLES:
+            raise OptionError(f"the environment sets {name}, which is not a setting{did_you_mean(name, _VARIABLES)}")
     settings = {}
-    for name, (field, read) in readers.items():
+    for name, (option, read) in _VARIABLES.items():
         text = environment.get(name, "")
         if text:
-            settings[field] = read(name, text)
-    return settings
+            settings[option] = read(name, text)
+    if "flags" not in settings:
+        return settings
+    readers = {option: read for option, read in _VARIABLES.values() if option != "flags"}
+    return {**read_config(settings.pop("flags"), readers), **settings}
 
 
 def _bool(name: str, text: str) -> bool:
@@ -234,6 +215,27 @@ def _require(condition: bool, name: str, value: object, wanted: str) -> None:
         raise OptionError(f"{name} is {value!r}; it must be {wanted}")
 
 
-def _did_you_mean(name: str, known: Mapping[str, Any] | set[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+def _paths(name: str, text: str) -> tuple[Path, ...]:
+    return tuple(Path(part).expanduser() for part in text.split(os.pathsep) if part)
+
+
+#: Variable -> the option it sets, and how its text is read.
+_VARIABLES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
+    "IREE_DISABLE": ("disable", _bool),
+    "IREE_DEBUG": ("debug", _int),
+    "IREE_BIN": ("iree_bin", lambda name, text: Path(text)),
+    "IREE_TOOL_PATH": ("iree_tool_path", lambda name, text: Path(text)),
+    "IREE_CONFIG": ("flags", lambda name, text: Path(text)),
+    "IREE_MIGRAPHX_ELIGIBLE": ("eligible", lambda name, text: text),
+    "IREE_MIGRAPHX_ARCH": ("arch", lambda name, text: text),
+    "IREE_MIGRAPHX_WORKERS": ("workers", _int),
+    "IREE_MIGRAPHX_TIMEOUT": ("timeout", _float),
+    "IREE_MIGRAPHX_CAPTURE_TIMEOUT": ("capture_timeout", _float),
+    "IREE_MIGRAPHX_CACHE": ("cache", _bool),
+    "IREE_MIGRAPHX_CACHE_DIR": ("cache_dir", lambda name, text: Path(text).expanduser()),
+    "IREE_MIGRAPHX_CACHE_READONLY": ("cache_readonly", _paths),
+    "IREE_MIGRAPHX_CACHE_SIZE": ("cache_size", _int),
+    "IREE_MIGRAPHX_FAILURES": ("failures", lambda name, text: Path(text).expanduser()),
+    "IREE_MIGRAPHX_THREADS": ("threads", _int),
+    "IREE_MIGRAPHX_QUIET": ("quiet", _bool),
+}

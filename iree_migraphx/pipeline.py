@@ -143,7 +143,8 @@ class _Job:
 
     def target(self) -> Target:
         """The device to compile for, checked together with the compiler and its flags before any work."""
-        from iree_migraphx.kernels.compiler import check_flags, find_compiler
+        from iree_migraphx.kernels.compiler import find_compiler
+        from iree_migraphx.kernels.flags import check_flags
         from iree_migraphx.kernels.targets import parse_target
 
         target = parse_target(self.options.arch or "host")

@@ -1,4 +1,4 @@
-"""Finding iree-compile, and the flags it is run with."""
+"""Finding iree-compile, and its command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import shlex
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import NoteSection
 
-from iree_migraphx.errors import CompilerNotFoundError, OptionError
+from iree_migraphx.errors import CompilerNotFoundError
 from iree_migraphx.kernels.invoke import run
 from iree_migraphx.kernels.targets import Target
 from iree_migraphx.options import Options
@@ -29,34 +29,8 @@ _PROBE_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
-# Threads inside a compiler would compete with the other compilers: without them one kernel takes a tenth less time,
-# even on an idle machine.
-_BASE_FLAGS = ("--iree-opt-level=O3", "--mlir-disable-threading")
-# The fused padding makes a padded convolution one dispatch; for CPUs it makes some depthwise convolutions fail to
-# compile and others slower. The rest asks for the ELF itself, and the launch in readable form beside it.
-_GPU_FLAGS = (
-    "--iree-dispatch-creation-enable-fuse-padding-into-linalg-consumer-ops",
-    "--compile-to=hal",
-    "--iree-rocm-container-type=hsaco",
-)
-
 #: The phase in which every dispatch has its pipeline, tiles and workgroup, and no code yet.
 CONFIGURATIONS = "executable-configurations"
-
-# What this package sets itself: another value would be another device, or output that it can't read.
-_RESERVED = {
-    "o": "where the output goes",
-    "output-format": "the output's form",
-    "compile-from": "the input's form",
-    "compile-to": "the output's form",
-    "compile-mode": "the output's form",
-    "iree-rocm-container-type": "the output's form",
-    "iree-hal-target-device": "the target",
-    "iree-hal-target-backends": "the target",
-    "iree-hal-local-target-device-backends": "the target",
-    "iree-rocm-target": "the target, which IREE_MIGRAPHX_ARCH sets",
-    "iree-rocm-target-features": "the target, which IREE_MIGRAPHX_ARCH sets",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,27 +58,19 @@ def find_compiler(options: Options) -> Compiler:
     return _examine(path, stat.st_mtime_ns, stat.st_size)
 
 
-def compile_command(compiler: Compiler, target: Target, options: Options, source: Path, output: Path) -> list[str]:
-    """The command line of one compile: our flags, then the user's, which win."""
-    flags = [*_linker_flags(compiler, target, options), *compile_flags(target, options)]
-    return [str(compiler.path), str(source), "-o", str(output), *flags]
+def compile_command(compiler: Compiler, target: Target, flags: Sequence[str], source: Path, output: Path) -> list[str]:
+    """The command line of one compile."""
+    return [str(compiler.path), str(source), "-o", str(output), *_linker_flags(compiler, target, flags), *flags]
 
 
-def _linker_flags(compiler: Compiler, target: Target, options: Options) -> list[str]:
+def _linker_flags(compiler: Compiler, target: Target, flags: Sequence[str]) -> list[str]:
     """IREE's linker for CPUs by a quoted name: it is run through a shell, where a space in a folder's name ends it."""
     name = "iree-llvmcpu-embedded-linker-path"
     linker = compiler.path.resolve().with_name("iree-lld")
     quoted = shlex.quote(str(linker))
-    given = name in {_flag_name(flag) for flag in options.flags}
+    given = name in map(flag_name, flags)
     wanted = target.is_host and quoted != str(linker) and linker.is_file() and not given
     return [f"--{name}={quoted}"] if wanted else []
-
-
-def compile_flags(target: Target, options: Options) -> list[str]:
-    """Everything on the command line but the files: what decides, with the input, what comes out."""
-    flags = [*_BASE_FLAGS, *target.flags(), *(() if target.is_host else _GPU_FLAGS)]
-    given = {_flag_name(flag) for flag in options.flags}
-    return [flag for flag in flags if _flag_name(flag) not in given] + list(options.flags)
 
 
 def staged_commands(
@@ -118,33 +84,8 @@ def staged_commands(
     return first, second
 
 
-def check_flags(compiler: Compiler, target: Target, options: Options) -> None:
-    """Try the user's flags (IREE_CONFIG) on an empty module, so that a wrong one is one error and not one a kernel.
-
-    Raises:
-        OptionError: a flag that iree-compile rejects, or one that this package must set itself.
-    """
-    if not options.flags:
-        return
-    for flag in options.flags:
-        if _flag_name(flag) in _RESERVED:
-            raise OptionError(f"IREE_CONFIG sets {flag}, but {_RESERVED[_flag_name(flag)]} is not for it to choose")
-    with TemporaryDirectory(prefix="iree_migraphx-", ignore_cleanup_errors=True) as folder:
-        source, output = Path(folder, "empty.mlir"), Path(folder, "empty.out")
-        source.write_text("module {}\n", encoding="utf-8")
-        command = compile_command(compiler, target, options, source, output)
-        # A module without a function has no .vmfb: stop before.
-        result = run([*command, "--compile-to=hal"], Path(folder), _PROBE_SECONDS, threading.Event())
-        if result.status == 0 and output.exists():
-            return
-    guilty = [flag for flag in options.flags if _flag_name(flag) in result.diagnosis]
-    raise OptionError(
-        f"IREE_CONFIG sets {' '.join(guilty or options.flags)}, which {compiler.path} does not take: "
-        + (result.explanation if result.status else "it writes no output with it")
-    )
-
-
-def _flag_name(flag: str) -> str:
+def flag_name(flag: str) -> str:
+    """What two flags have in common that set the same thing."""
     return flag.lstrip("-").partition("=")[0]
 
 

@@ -38,12 +38,14 @@ class Run:
         output: the beginning of its standard output.
         errors: the beginning of its standard error.
         seconds: wall time.
+        peak: bytes of memory that it had at most, as far as that was seen; 0 where the system does not tell.
     """
 
     status: int | None
     output: str
     errors: str
     seconds: float
+    peak: int = 0
 
     @property
     def diagnosis(self) -> str:
@@ -87,33 +89,46 @@ def run(command: list[str], folder: Path, timeout: float, stop: threading.Event)
     started = time.monotonic()
     with _guarded_group(folder, environment) as group, contextlib.closing(_Capture()) as capture:
         program = _spawn(command, environment, group, None, capture.output_writer, capture.errors_writer)
-        status = None
+        status, peak = None, 0
         try:
             capture.close_writers()
-            status = _wait(program, capture, started + timeout, stop)
+            status, peak = _wait(program, capture, started + timeout, stop)
         finally:
             if status is None:
                 _kill_group(group)
                 _exit_status(program, 0)
         capture.read(0)
-        return Run(status, capture.output, capture.errors, time.monotonic() - started)
+        return Run(status, capture.output, capture.errors, time.monotonic() - started, peak)
 
 
-def _wait(program: int, capture: _Capture, deadline: float, stop: threading.Event) -> int | None:
-    pause = 0.001
+def _wait(program: int, capture: _Capture, deadline: float, stop: threading.Event) -> tuple[int | None, int]:
+    pause, peak = 0.001, 0
     while (status := _exit_status(program, os.WNOHANG)) is None:
         left = deadline - time.monotonic()
         if left <= 0:
-            return None
+            return None, peak
         if stop.is_set():
             raise StoppedError
+        peak = max(peak, _high_water(program))
         if capture.is_open:
             capture.read(min(_LONGEST_PAUSE, left))
         else:
             # Usually it has closed its streams because it is just ending.
             time.sleep(min(pause, left))
             pause = min(2 * pause, _LONGEST_PAUSE)
-    return status
+    return status, peak
+
+
+def _high_water(process: int) -> int:
+    """The most memory that a process has had so far.
+
+    getrusage does not tell: before its exec, a child has the memory of our own process.
+    """
+    with contextlib.suppress(OSError, ValueError), open(f"/proc/{process}/status", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 @contextlib.contextmanager

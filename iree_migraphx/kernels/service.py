@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import json
 import logging
 import threading
 from collections.abc import Sequence
@@ -13,11 +12,12 @@ from dataclasses import dataclass
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.kernels.accept import accept_host, check_code_object
 from iree_migraphx.kernels.cache import ABI, KernelCache, cache_key
-from iree_migraphx.kernels.compiler import Compiler, check_flags, compile_flags, find_compiler
+from iree_migraphx.kernels.compiler import Compiler, find_compiler
+from iree_migraphx.kernels.flags import check_flags, compile_flags, key_text
 from iree_migraphx.kernels.model import GpuKernel, HostKernel, Outcome, Request
 from iree_migraphx.kernels.progress import Progress, default_progress
 from iree_migraphx.kernels.targets import Target, host_cpu
-from iree_migraphx.kernels.worker import compile_request
+from iree_migraphx.kernels.worker import Order, compile_order
 from iree_migraphx.options import Options
 
 _log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def key_entries(request: Request, compiler: Compiler, target: Target, options: O
         "abi": str(ABI),
         "compiler": compiler.version,
         "build": compiler.identity,
-        "flags": json.dumps(compile_flags(target, options)),
+        "flags": key_text(compile_flags(target, options, request.anchor)),
         "target": str(target),
         "cpu": host_cpu() if target.is_host else "",
         "symbol": request.symbol,
@@ -119,7 +119,8 @@ def _compile(
     stop = threading.Event()
 
     def work(job: _Job) -> Outcome:
-        compiled = compile_request(job.request, compiler, target, options, stop)
+        flags = compile_flags(target, options, job.request.anchor)
+        compiled = compile_order(Order(job.request, target, flags, options.timeout), compiler, stop)
         if cache is not None and compiled.lasting:
             cache.store(job.key, job.entries, job.request, compiled.command, compiled.result)
         return Outcome(compiled.result, compiled.seconds, "off" if cache is None else "miss")

@@ -13,11 +13,10 @@ from tempfile import TemporaryDirectory
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.kernels.accept import accept_gpu, accept_host
 from iree_migraphx.kernels.compiler import Compiler, compile_command, staged_commands
-from iree_migraphx.kernels.flatten import flatten_workgroups
+from iree_migraphx.kernels.flags import FileFlag, write_flags
 from iree_migraphx.kernels.invoke import Run, run
 from iree_migraphx.kernels.model import GpuKernel, HostKernel, Request
 from iree_migraphx.kernels.targets import Target
-from iree_migraphx.options import Options
 
 _LONGEST_DETAIL = 300
 
@@ -52,53 +51,106 @@ class Compiled:
         seconds: wall time of iree-compile.
         lasting: another run would give the same.
         command: the command line, with the names that its files had.
+        errors: the beginning of what iree-compile wrote to standard error.
+        peak: bytes of memory that it had at most, as far as that was seen.
+        killed: somebody else ended it by SIGKILL, which is what a system short of memory does.
     """
 
     result: GpuKernel | HostKernel | Refusal
     seconds: float
     lasting: bool
     command: tuple[str, ...]
+    errors: str = ""
+    peak: int = 0
+    killed: bool = False
 
 
-def compile_request(
-    request: Request, compiler: Compiler, target: Target, options: Options, stop: threading.Event
-) -> Compiled:
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One compile with all that it needs but the compiler; it can be sent to another machine.
+
+    Attributes:
+        flags: from `compile_flags`.
+        timeout: seconds that it may take.
+    """
+
+    request: Request
+    target: Target
+    flags: tuple[str | FileFlag, ...]
+    timeout: float
+
+
+def compile_order(order: Order, compiler: Compiler, stop: threading.Event) -> Compiled:
     """Compile and check one request; whatever goes wrong with it is its Refusal.
 
     Raises:
         StoppedError: `stop` was set.
     """
-    command: list[str] = []
-    ended: Run | None = None
-    seconds = 0.0
+    run = _Runs(order, stop)
+    request, target = order.request, order.target
     result: GpuKernel | HostKernel | Refusal
     try:
-        with TemporaryDirectory(prefix="iree_migraphx-", ignore_cleanup_errors=True) as folder:
-            source, output = Path(folder, "input.mlir"), Path(folder, "output")
+        with TemporaryDirectory(prefix="iree_migraphx-", ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            source, output = folder / "input.mlir", folder / "output"
             source.write_text(request.mlir, encoding="utf-8")
-            command = compile_command(compiler, target, options, source, output)
-            ended = _run(command, Path(folder), options, stop, request.symbol)
-            seconds += ended.seconds
-            result = _accept(_output(ended, output, options), request, target)
+            command = compile_command(compiler, target, write_flags(order.flags, folder), source, output)
+            result = _accept(run(command, folder, output), request, target)
             if isinstance(result, Refusal) and result.reason is Reason.BLOCK_NOT_1D:
-                middle, flattened = Path(folder, "configurations.mlir"), Path(folder, "flattened.mlir")
-                first, command = staged_commands(command, middle, flattened, output)
-                ended = _run(first, Path(folder), options, stop, request.symbol)
-                seconds += ended.seconds
-                flattened.write_text(flatten_workgroups(_text(_output(ended, middle, options))), encoding="utf-8")
-                ended = _run(command, Path(folder), options, stop, request.symbol)
-                seconds += ended.seconds
-                result = _accept(_output(ended, output, options), request, target)
+                # It needs iree.compiler, whose import takes a tenth of a second.
+                from iree_migraphx.kernels.flatten import flatten_workgroups
+
+                middle, flattened = folder / "configurations.mlir", folder / "flattened.mlir"
+                first, second = staged_commands(command, middle, flattened, output)
+                flattened.write_text(flatten_workgroups(_text(run(first, folder, middle))), encoding="utf-8")
+                result = _accept(run(second, folder, output), request, target)
     except Refusal as refusal:
         result = refusal
     except OSError as error:
         result = Refusal(Reason.DISK, f"the compiler's files can't be written: {error}")
+    last = run.last
     # An exit status without a word is no verdict on the input.
-    named = ended is not None and bool(ended.diagnosis)
+    named = last is not None and bool(last.diagnosis)
     lasting = not isinstance(result, Refusal) or (
         result.reason in _LASTING and (result.reason is not Reason.COMPILE_ERROR or named)
     )
-    return Compiled(result, seconds, lasting, tuple(command))
+    return Compiled(
+        result,
+        run.seconds,
+        lasting,
+        tuple(run.command),
+        last.errors if last else "",
+        run.peak,
+        last is not None and last.status == -signal.SIGKILL,
+    )
+
+
+class _Runs:
+    """The runs of iree-compile that one order takes, within its time limit together."""
+
+    def __init__(self, order: Order, stop: threading.Event) -> None:
+        self._order = order
+        self._stop = stop
+        self.command: list[str] = []
+        self.last: Run | None = None
+        self.seconds = 0.0
+        self.peak = 0
+
+    def __call__(self, command: list[str], folder: Path, output: Path) -> bytes:
+        """Run a command to its end; returns what it wrote to `output`."""
+        self.command = command
+        try:
+            ended = run(command, folder, self._order.timeout - self.seconds, self._stop)
+        except OSError as error:
+            raise Refusal(Reason.COMPILER_CRASH, f"iree-compile can't be started: {error}") from error
+        self.last = ended
+        self.seconds += ended.seconds
+        self.peak = max(self.peak, ended.peak)
+        symbol = self._order.request.symbol
+        _log.info("%s: %.2f s, status %s: %s", symbol, ended.seconds, ended.status, shlex.join(command))
+        if ended.errors:
+            _log.debug("%s: %s", symbol, ended.errors)
+        return _output(ended, output, self._order.timeout)
 
 
 def _accept(data: bytes, request: Request, target: Target) -> GpuKernel | HostKernel | Refusal:
@@ -108,20 +160,9 @@ def _accept(data: bytes, request: Request, target: Target) -> GpuKernel | HostKe
         return refusal
 
 
-def _run(command: list[str], folder: Path, options: Options, stop: threading.Event, symbol: str) -> Run:
-    try:
-        ended = run(command, folder, options.timeout, stop)
-    except OSError as error:
-        raise Refusal(Reason.COMPILER_CRASH, f"iree-compile can't be started: {error}") from error
-    _log.info("%s: %.2f s, status %s: %s", symbol, ended.seconds, ended.status, shlex.join(command))
-    if ended.errors:
-        _log.debug("%s: %s", symbol, ended.errors)
-    return ended
-
-
-def _output(ended: Run, output: Path, options: Options) -> bytes:
+def _output(ended: Run, output: Path, timeout: float) -> bytes:
     if ended.status is None:
-        raise Refusal(Reason.TIMEOUT, f"more than {options.timeout:g} s (IREE_MIGRAPHX_TIMEOUT sets the limit)")
+        raise Refusal(Reason.TIMEOUT, f"more than {timeout:g} s (IREE_MIGRAPHX_TIMEOUT sets the limit)")
     if ended.status:
         said = ended.explanation[:_LONGEST_DETAIL]
         if any(text in ended.diagnosis for text in _DISK_ERRORS):

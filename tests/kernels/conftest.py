@@ -3,6 +3,7 @@ import threading
 import pytest
 
 from iree_migraphx.kernels.compiler import compile_command, find_compiler
+from iree_migraphx.kernels.flags import compile_flags, write_flags
 from iree_migraphx.kernels.invoke import run
 from iree_migraphx.kernels.targets import parse_target
 from iree_migraphx.options import Options
@@ -23,9 +24,9 @@ def hal_text(tmp_path_factory):
         if (request, target) not in known:
             folder = tmp_path_factory.mktemp("hal")
             (folder / "in.mlir").write_text(request.mlir)
-            command = compile_command(
-                find_compiler(Options()), parse_target(target), Options(), folder / "in.mlir", folder / "out.mlir"
-            )
+            device = parse_target(target)
+            flags = write_flags(compile_flags(device, Options()), folder)
+            command = compile_command(find_compiler(Options()), device, flags, folder / "in.mlir", folder / "out.mlir")
             ended = run(command, folder, 60, threading.Event())
             assert ended.status == 0, ended.errors
             known[request, target] = (folder / "out.mlir").read_text()

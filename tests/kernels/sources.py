@@ -4,7 +4,9 @@ import stat
 from pathlib import Path
 
 from iree_migraphx.kernels.compiler import find_compiler
+from iree_migraphx.kernels.flags import compile_flags
 from iree_migraphx.kernels.model import Request
+from iree_migraphx.kernels.worker import Order
 from iree_migraphx.options import Options
 
 RESULT = "%out: !hal.buffer {iree.abi.output = 0 : index}"
@@ -138,6 +140,10 @@ INVALID = Request(
     2,
     "add",
 )
+
+
+def order(request, options, target) -> Order:
+    return Order(request, target, compile_flags(target, options, request.anchor), options.timeout)
 
 
 def real_compiler() -> Path:

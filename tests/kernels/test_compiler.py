@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from iree_migraphx.errors import CompilerNotFoundError, OptionError
-from iree_migraphx.kernels.compiler import Compiler, check_flags, compile_command, compile_flags, find_compiler
+from iree_migraphx.errors import CompilerNotFoundError
+from iree_migraphx.kernels.compiler import Compiler, compile_command, find_compiler
 from iree_migraphx.kernels.targets import parse_target
 from iree_migraphx.options import Options
 
@@ -105,50 +105,6 @@ def test_another_library_is_another_build(tmp_path):
     assert len(changed.split()) == 2
 
 
-def test_the_users_flags_win():
-    flags = compile_flags(GFX942, Options(flags=("--iree-opt-level=O1", "--iree-llvmcpu-debug-symbols=false")))
-    assert "--iree-opt-level=O3" not in flags
-    assert flags[-2:] == ["--iree-opt-level=O1", "--iree-llvmcpu-debug-symbols=false"]
-    assert "--iree-opt-level=O3" in compile_flags(GFX942, Options())
-
-
-@pytest.mark.parametrize("target", ["host", "gfx942"])
-def test_good_flags_pass(target):
-    options = Options(flags=("--iree-opt-level=O2", "-iree-rocm-waves-per-eu=2"))
-    check_flags(find_compiler(options), parse_target(target), options)
-
-
-@pytest.mark.parametrize("target", ["host", "gfx942"])
-@pytest.mark.parametrize(
-    ("flag", "why"),
-    [
-        ("--iree-nope", "Unknown command line argument '--iree-nope'"),
-        ("--iree-opt-level=O9", "'O9' value not a valid optimization level"),
-        ("--iree-input-type=tensorflow", "unknown custom value for --iree-input-type"),
-    ],
-)
-def test_a_wrong_flag_is_named_with_the_compilers_words(target, flag, why):
-    options = Options(flags=("--iree-rocm-waves-per-eu=2", flag))
-    with pytest.raises(OptionError) as raised:
-        check_flags(find_compiler(options), parse_target(target), options)
-    assert f"IREE_CONFIG sets {flag}, which" in str(raised.value)
-    assert why in str(raised.value)
-
-
-def test_a_flag_that_keeps_the_compiler_from_compiling():
-    options = Options(flags=("--version",))
-    with pytest.raises(OptionError, match=r"sets --version, .*no output"):
-        check_flags(find_compiler(options), GFX942, options)
-
-
-@pytest.mark.parametrize(
-    "flag", ["-o=x", "--compile-to=vm", "-iree-rocm-target=gfx90a", "--iree-hal-target-device=local"]
-)
-def test_flags_that_are_not_the_users(flag):
-    with pytest.raises(OptionError, match="is not for it to choose"):
-        check_flags(find_compiler(Options()), GFX942, Options(flags=(flag,)))
-
-
 def test_a_compiler_in_a_folder_with_a_space(tmp_path):
     folder = tmp_path / "my tools"
     folder.mkdir()
@@ -156,7 +112,7 @@ def test_a_compiler_in_a_folder_with_a_space(tmp_path):
     compiler = Compiler(folder / "iree-compile", "", "")
 
     def linker(compiler, target, *flags):
-        command = compile_command(compiler, parse_target(target), Options(flags=flags), tmp_path / "i", tmp_path / "o")
+        command = compile_command(compiler, parse_target(target), flags, tmp_path / "i", tmp_path / "o")
         return [word for word in command if "linker" in word]
 
     assert linker(compiler, "host") == [f"--iree-llvmcpu-embedded-linker-path='{folder}/iree-lld'"]

@@ -6,13 +6,14 @@ import pytest
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.kernels.compiler import compile_command, find_compiler, staged_commands
+from iree_migraphx.kernels.flags import compile_flags, write_flags
 from iree_migraphx.kernels.flatten import flatten_workgroups
 from iree_migraphx.kernels.model import GpuKernel
 from iree_migraphx.kernels.targets import parse_target
-from iree_migraphx.kernels.worker import compile_request
+from iree_migraphx.kernels.worker import compile_order
 from iree_migraphx.options import Options
 
-from .sources import dot
+from .sources import dot, order
 
 F32 = dot(type_="f32")
 
@@ -22,9 +23,9 @@ def configurations(tmp_path_factory):
     """What IREE chose for an f32 dot on gfx1100: TileAndFuse with [32, 8, 1]."""
     folder = tmp_path_factory.mktemp("configurations")
     (folder / "in.mlir").write_text(F32.mlir)
-    command = compile_command(
-        find_compiler(Options()), parse_target("gfx1100"), Options(), folder / "in.mlir", folder / "out"
-    )
+    target = parse_target("gfx1100")
+    flags = write_flags(compile_flags(target, Options()), folder)
+    command = compile_command(find_compiler(Options()), target, flags, folder / "in.mlir", folder / "out")
     first, _ = staged_commands(command, folder / "middle.mlir", folder / "flat.mlir", folder / "out")
     subprocess.run(first, check=True)
     return (folder / "middle.mlir").read_text()
@@ -62,7 +63,7 @@ def test_rubbish_is_refused():
 @pytest.mark.parametrize("arch", ["gfx1100", "gfx1201"])
 def test_an_f32_dot_on_rdna_becomes_a_kernel(options, arch):
     target = parse_target(arch)
-    compiled = compile_request(F32, find_compiler(options), target, options, threading.Event())
+    compiled = compile_order(order(F32, options, target), find_compiler(options), threading.Event())
     assert isinstance(compiled.result, GpuKernel), compiled.result
     assert compiled.result.workgroup_size == 256
     assert compiled.result.operands == (0, 1, 2, 3)

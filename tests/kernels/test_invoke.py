@@ -190,3 +190,9 @@ def test_diagnosis(errors, diagnosis):
 def test_explanation_without_a_diagnosis():
     assert Run(1, "", "one\ntwo\n", 0.0).explanation == "two"
     assert "status 4" in Run(4, "", "\n", 0.0).explanation
+
+
+def test_the_peak_of_its_memory(tmp_path):
+    script = "import time; block = bytearray(300 << 20); del block; time.sleep(0.2)"
+    ended = run([sys.executable, "-c", script], tmp_path, 20, NEVER)
+    assert 300 << 20 < ended.peak < 400 << 20

@@ -8,9 +8,9 @@ from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.kernels.compiler import find_compiler
 from iree_migraphx.kernels.model import GpuKernel, HostKernel
 from iree_migraphx.kernels.targets import parse_target
-from iree_migraphx.kernels.worker import compile_request
+from iree_migraphx.kernels.worker import compile_order
 
-from .sources import CRASHING, INVALID, TWO_DOTS, dot, fake_compiler, real_compiler
+from .sources import CRASHING, INVALID, TWO_DOTS, dot, fake_compiler, order, real_compiler
 
 GFX942 = parse_target("gfx942")
 HOST = parse_target("host")
@@ -18,7 +18,7 @@ DOT = dot()
 
 
 def compile_(request, options, target=GFX942):
-    return compile_request(request, find_compiler(options), target, options, threading.Event())
+    return compile_order(order(request, options, target), find_compiler(options), threading.Event())
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_compiler_that_disappears(tmp_path, options, temporary):
     options = replace(options, iree_bin=fake_compiler(tmp_path / "fake", ""))
     compiler = find_compiler(options)
     compiler.path.unlink()
-    compiled = compile_request(DOT, compiler, GFX942, options, threading.Event())
+    compiled = compile_order(order(DOT, options, GFX942), compiler, threading.Event())
     assert (compiled.result.reason, compiled.lasting) == (Reason.COMPILER_CRASH, False)
     assert "can't be started" in compiled.result.detail
 
@@ -133,7 +133,7 @@ def test_no_room_for_temporary_files(tmp_path, options, monkeypatch):
     compiler = find_compiler(options)
     (tmp_path / "file").touch()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
-    compiled = compile_request(DOT, compiler, GFX942, options, threading.Event())
+    compiled = compile_order(order(DOT, options, GFX942), compiler, threading.Event())
     assert (compiled.result.reason, compiled.lasting) == (Reason.DISK, False)
 
 
