@@ -97,6 +97,8 @@ def test_another_answer_fails_the_check(command: Command, conv_model: Path, monk
     ended = command(conv_model, *DIMS, "--check")
     assert ended.code == 1
     assert re.search(r"^check y: FAILED, max. difference \S+, relative 0.0099", ended.out, re.M)
+    assert "check with --no-iree too" in ended.out
+    assert "check with --no-iree too" not in command(conv_model, *DIMS, "--check", "--no-iree").out
 
 
 def test_a_full_disk_under_the_report(command: Command, conv_model: Path) -> None:
