@@ -70,6 +70,9 @@ def without_unread_ends(x: View, window: Window, out: Sequence[int]) -> tuple[Vi
     """Leave out what lies behind the last tap along axes with one output.
 
     IREE 3.13.0 drops loops that run once, and then can't compile a window that does not fill such an axis.
+
+    Raises:
+        Refusal: UNSUPPORTED_OPERATOR where nothing of the input is read.
     """
     high, lens = list(window.high), list(x.lens)
     for axis, length in enumerate(out[2:]):
@@ -77,7 +80,9 @@ def without_unread_ends(x: View, window: Window, out: Sequence[int]) -> tuple[Vi
         if length == 1 and unread:
             padding = min(unread, high[axis])
             high[axis] -= padding
-            lens[2 + axis] -= min(unread - padding, lens[2 + axis] - 1)
+            lens[2 + axis] -= unread - padding
+            if lens[2 + axis] < 1:
+                raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"a window over nothing but padding of {list(x.lens[2:])}")
     if tuple(lens) != x.lens:
         x = slice_(x, [0] * len(lens), lens, [1] * len(lens))
     return x, replace(window, high=tuple(high))

@@ -181,6 +181,7 @@ def test_anchor(computed, name, type_, form):
         conv((1, 2, 2, 2), (3, 2, 3, 3)),
         conv((1, 2, 5, 5), (3, 2, 3, 3), padding=[1, 1], padding_mode=1),
         conv((1, 2, 5, 2), (3, 2, 3, 2), dilation=[1, 2]),
+        conv((1, 2, 1, 5), (3, 2, 2, 2), padding=[2, 0, 1, 0], stride=[3, 1]),
         Row(
             "convolution_backwards",
             (1, 3, 4, 5),
@@ -194,7 +195,14 @@ def test_anchor(computed, name, type_, form):
             {"padding": [0, 0], "stride": [2, 2], "dilation": [1, 1], "group": 2, "padding_mode": 0},
         ),
     ],
-    ids=["window-over-input", "padding-at-run-time", "dilated-window-over-input", "overlapping", "grouped"],
+    ids=[
+        "window-over-input",
+        "padding-at-run-time",
+        "dilated-window-over-input",
+        "padding-only",
+        "overlapping",
+        "grouped",
+    ],
 )
 def test_refused(row, form):
     builder = Builder()
