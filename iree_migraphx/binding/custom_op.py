@@ -72,6 +72,10 @@ class _Registered:
     aliases: dict[int, int | None] = field(default_factory=dict)
     shapes: list[tuple[list[Handle], Handle]] = field(default_factory=list)
 
+    def replace(self, op: CustomOp) -> None:
+        """Let another object stand behind the name."""
+        self.op, self.aliases, self.shapes = op, {}, []
+
     def alias(self, inputs: Sequence[shape]) -> int | None:
         """The input whose memory the result takes."""
         named = [int(index) for index in self.op.output_alias(inputs)]
@@ -91,7 +95,7 @@ class _Registered:
 
 
 _LOCK = threading.Lock()
-_COUNTING = threading.Lock()
+_COUNTING = threading.RLock()  # collecting garbage inside it may drop a program, and so count
 _tokens: dict[str, int] = {}
 _registered: dict[int, _Registered] = {}
 _names: list[bytes] = []  # MIGraphX stores the pointer of the type's name
@@ -109,9 +113,7 @@ def register_custom_op(op: CustomOp) -> None:
     with _LOCK:
         token = _tokens.get(op.name)
         if token is not None:
-            with _COUNTING:
-                old = _registered[token]
-                _registered[token] = _Registered(op, old.live, old.resting)
+            _registered[token].replace(op)
             return
         if not op.name or _exists(op.name):
             raise InputError(f"{op.name!r} can't name a custom operator: it is empty or one of MIGraphX's own names")
@@ -245,8 +247,9 @@ def _compute(out: int, token: int, text: int, size: int, context: int, output: i
         except KeyError:
             alias = state.alias(_argument_shapes(inputs))
         if alias is not None:
-            state.op.compute(pointers, pointers[alias])
             c.arguments_get(byref(slot), inputs, alias)
+            _check_alias(state.op.name, slot, output)
+            state.op.compute(pointers, pointers[alias])
             c.argument_assign_to(out, slot)
             return _SUCCESS
         capi.call("argument_create_empty", byref(fresh), output)
@@ -261,6 +264,18 @@ def _compute(out: int, token: int, text: int, size: int, context: int, output: i
     return _SUCCESS
 
 
+def _check_alias(name: str, value: c_void_p, output: int) -> None:
+    """Refuse memory of another shape than the result's, for which an assertion of MIGraphX's would end the process."""
+    c, own, equal = _hot(), c_void_p(), c_bool()
+    c.argument_shape(byref(own), value)
+    c.shape_equal(byref(equal), own, output)
+    if equal:
+        return
+    given, wanted = shape.from_pointer(own.value or 0), shape.from_pointer(output)
+    if (given.type_string(), given.lens()) != (wanted.type_string(), wanted.lens()):
+        raise InputError(f"the result of {name} is {wanted}, but the input whose memory it takes is {given}")
+
+
 class _Hot(NamedTuple):
     """C functions of the hot path, looked up once. They can't fail on what MIGraphX itself hands over."""
 
@@ -269,6 +284,7 @@ class _Hot(NamedTuple):
     argument_buffer: Any
     argument_assign_to: Any
     argument_destroy: Any
+    argument_shape: Any
     shapes_size: Any
     shapes_get: Any
     shape_equal: Any

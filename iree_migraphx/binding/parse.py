@@ -138,5 +138,5 @@ def _refuse(**options: object) -> None:
     for name, value in options.items():
         if value:
             raise OptionError(
-                f"{name}={value!r} can't be had: MIGraphX's C interface has no such option, only ROCm's Python module has"
+                f"{name}={value!r} can't be had: MIGraphX's C interface has no such option; ROCm's Python module has"
             )

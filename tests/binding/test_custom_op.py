@@ -98,6 +98,37 @@ def test_output_alias_gives_the_input_s_memory():
     np.testing.assert_array_equal(buffer, 5 * X)
 
 
+def test_output_alias_of_another_shape():
+    op = registered(Op(alias=(1,)))
+    program = mx.program()
+    main = program.get_main_module()
+    inputs = [main.add_parameter(name, mx.shape(lens=[n])) for name, n in (("x", 6), ("y", 7))]
+    main.add_return([main.add_instruction(mx.op(op.name), inputs)])
+    program.compile(mx.get_target("ref"))
+    message = r"is float_type, \{6\}, \{1\}, but the input whose memory it takes is float_type, \{7\}, \{1\}"
+    with pytest.raises(MigraphxError, match=message):
+        program.run({"x": np.zeros(6, np.float32), "y": np.zeros(7, np.float32)})
+
+
+def test_garbage_collected_while_operators_are_registered():
+    """A program that goes away inside register_custom_op is counted by the same thread."""
+    ops = [registered(Op()) for _ in range(20)]
+    threshold = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        for op in ops:
+            program = program_of(op)
+            cycle = [program]
+            cycle.append(cycle)
+            before = op.releases
+            del program, cycle
+            mx.register_custom_op(op)
+            gc.collect()
+            assert op.releases == before + 1
+    finally:
+        gc.set_threshold(*threshold)
+
+
 @pytest.mark.parametrize("alias", [(0, 1), (2,), (-1,)])
 def test_impossible_output_alias(alias):
     op = registered(Op(alias=alias))
