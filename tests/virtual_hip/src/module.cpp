@@ -123,6 +123,7 @@ VIRTUAL_HIP_API size_t virtual_hip_live_objects() {
 
 VIRTUAL_HIP_API hipError_t hipModuleLoadData(hipModule_t* module, const void* image) {
   if (module == nullptr || image == nullptr) return error(hipErrorInvalidValue);
+  *module = nullptr;  // MIGraphX unloads what it finds there, whether the load failed or not
   const auto* bytes = static_cast<const unsigned char*>(image);
   Elf64_Ehdr header;
   if (std::memcmp(bytes, ELFMAG, SELFMAG) != 0) return failed(hipErrorInvalidImage, "hipModuleLoadData of no ELF");
@@ -140,6 +141,7 @@ VIRTUAL_HIP_API hipError_t hipModuleLoadData(hipModule_t* module, const void* im
 }
 
 VIRTUAL_HIP_API hipError_t hipModuleUnload(hipModule_t module) {
+  if (module == nullptr) return error(hipErrorInvalidHandle);
   const std::lock_guard<std::recursive_mutex> locked(lock());
   if (modules().erase(module) == 0) return failed(hipErrorInvalidHandle, "hipModuleUnload of no module");
   for (const auto& [name, function] : module->functions) functions().erase(function.get());
