@@ -125,7 +125,7 @@ class Maker:
         bound = x.bound * SMALL * math.prod(kernel) * (channels // group)
         if bound > EXACT[x.type]:
             return self.shrink()
-        # IREE's CPU backend fails (an invalid vector.contract) on half filters that repeat along their depth, in the gpu form.
+        # In the form for GPUs, IREE's CPU backend fails on half filters that repeat along their depth.
         w = self.source((filters, channels // group, *kernel), x.type, repeat=False)
         self.add(self.b.conv(x.name, w, rank, **fields), (x.lens[0], filters, *out), x.type, bound)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,6 +15,9 @@ from iree_migraphx.kernels.model import HostKernel
 from iree_migraphx.partition.subgraph import Subgraph
 from iree_migraphx.splice.placeholder import Placeholder
 from iree_migraphx.splice.runtime import Device, device
+
+#: Operators whose result is row-major whatever the layouts of their operands (src/include/migraphx/op).
+_ROW_MAJOR = frozenset({"contiguous", "dot", "flatten", "reshape"})
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ def splice_host(
 ) -> HostSplice:
     """Put a placeholder in the place of each subgraph whose key has a kernel, and register it with MIGraphX.
 
-    Constant operands move into the placeholder. Other operands that are not row-major get a `contiguous`, as kernels of
-    the host take them that way.
+    Constant operands move into the placeholder. Other operands that are not row-major, or might not stay so, get a
+    `contiguous`, as kernels of the host take them that way.
     """
     instructions = {instruction.id: instruction for instruction in program.instructions()}
     ids = unique_ids(program, "iree")
@@ -48,6 +51,8 @@ def splice_host(
     placeholders: list[Placeholder] = []
     refusals: dict[str, Refusal | KernelError] = {}
     chosen = [subgraph for subgraph in subgraphs if subgraph.key in kernels]
+
+    settled = _settled(program, {subgraph.result for subgraph in chosen})
 
     def made(subgraph: Subgraph) -> Placeholder | Refusal | KernelError:
         try:
@@ -69,7 +74,7 @@ def splice_host(
                 for value, parameter in zip(subgraph.operands, subgraph.parameters, strict=True):
                     if instructions[value].literal is not None:
                         continue
-                    if instructions[value].shape != parameter.shape:
+                    if instructions[value].shape != parameter.shape or value not in settled:
                         new.append(Instruction(next(ids), "contiguous", parameter.shape, inputs=(value,)))
                         value = new[-1].id
                     inputs.append(value)
@@ -81,6 +86,20 @@ def splice_host(
     except BaseException:
         _let_go(placeholders)
         raise
+
+
+def _settled(program: Program, replaced: Collection[str]) -> set[str]:
+    """Values that are row-major throughout MIGraphX's compile; `replaced` are those that kernels compute.
+
+    The auto_contiguous pass (src/auto_contiguous.cpp) puts a copy behind each value that is not row-major. That changes
+    the layouts of what follows, and a placeholder is asked about them before the pass has come to its operands.
+    """
+    settled: set[str] = set()
+    for _, instruction in program.walk():
+        fixed = instruction.name in _ROW_MAJOR or settled.issuperset(instruction.inputs)
+        if instruction.id in replaced or (instruction.shape.standard and fixed):
+            settled.add(instruction.id)
+    return settled
 
 
 def _placeholder(

@@ -4,6 +4,7 @@ import made_up
 import numpy as np
 from hypothesis import given
 from programs import (
+    Builder,
     assert_equal,
     body_of,
     inputs_of,
@@ -54,3 +55,17 @@ def test_subgraphs_over_operands_of_any_layout(examples, kernel_options):
             assert_equal(on_iree(subgraph, kernel, inputs), on_ref(body, inputs)[0])
 
     run()
+
+
+def test_an_operand_whose_layout_changes_while_migraphx_compiles(kernel_options):
+    """A copy behind the first `where` makes the slice dense, and the second `where` then keeps the slice's layout."""
+    b = Builder()
+    x, c = b.param("x", (4, 3, 4, 5), strides=(1, 4, 60, 12)), b.param("c", (4, 3, 4, 5), "bool_type")
+    t = b.op("transpose", b.op("where", c, x, x), permutation=[3, 2, 1, 0])
+    s = b.op("slice", t, axes=[3], starts=[0], ends=[2])
+    y = b.op("where", b.param("d", (5, 4, 3, 2), "bool_type"), s, s)
+    program = b.build(b.conv(y, b.param("w", (1, 4, 1, 1))))
+    compiled = iree_migraphx.compile(loaded(program), binding.get_target("ref"), options=kernel_options)
+    assert compiled.iree_report.swapped == 1, compiled.iree_report.note
+    inputs = inputs_of(program)
+    assert_equal(np.array(compiled.run(inputs)[0]), on_ref(program, inputs)[0])
