@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from iree_migraphx import binding
+from iree_migraphx.errors import Refusal
 from iree_migraphx.ir.model import DTYPES, Instruction, Literal, Module, Program, Shape
 from iree_migraphx.ir.read import read_program
 from iree_migraphx.ir.write import write_program
-from iree_migraphx.kernels.model import HostKernel, Outcome
-from iree_migraphx.kernels.requests import requests
+from iree_migraphx.kernels.model import HostKernel, Outcome, Request
 from iree_migraphx.kernels.service import compile_kernels
 from iree_migraphx.kernels.targets import parse_target
 from iree_migraphx.lowering import forms
 from iree_migraphx.lowering.anchors import Form
+from iree_migraphx.lowering.emit import lower
 from iree_migraphx.options import Options
 from iree_migraphx.partition.partition import partition
 from iree_migraphx.partition.subgraph import Subgraph
@@ -160,9 +161,18 @@ def body_of(subgraph: Subgraph) -> Program:
 
 def kernels_of(subgraphs: Sequence[Subgraph], form: Form, options: Options) -> dict[str, Outcome]:
     """Each subgraph's kernel for this machine, or the refusal, by key."""
-    made, refused = requests(subgraphs, form)
-    outcomes = dict(zip(made, compile_kernels(list(made.values()), parse_target("host"), options), strict=True))
-    return outcomes | {key: Outcome(refusal, 0.0, "off") for key, refusal in refused.items()}
+    requests: dict[str, Request] = {}
+    outcomes: dict[str, Outcome] = {}
+    for subgraph in subgraphs:
+        symbol = f"kernel_{subgraph.key[:8]}"
+        try:
+            mlir = lower(subgraph, symbol, form)
+        except Refusal as refusal:
+            outcomes[subgraph.key] = Outcome(refusal, 0.0, "off")
+        else:
+            requests[subgraph.key] = Request(symbol, mlir, len(subgraph.operands) + 1, subgraph.anchor)
+    compiled = compile_kernels(list(requests.values()), parse_target("host"), options)
+    return outcomes | dict(zip(requests, compiled, strict=True))
 
 
 def on_iree(subgraph: Subgraph, kernel: HostKernel, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
