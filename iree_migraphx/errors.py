@@ -55,6 +55,7 @@ class Reason(enum.Enum):
     UNSUPPORTED_OPERATOR = "unsupported-operator"
     UNSUPPORTED_LAYOUT = "unsupported-layout"
     LOWERING_ERROR = "lowering-error"
+    UNKNOWN_DEVICE = "unknown-device"
     NO_COMPILER = "no-compiler"
     COMPILE_ERROR = "compile-error"
     COMPILER_CRASH = "compiler-crash"
@@ -87,6 +88,7 @@ _DESCRIPTIONS = {
     Reason.UNSUPPORTED_OPERATOR: "an operator or attribute that the lowering does not know yet",
     Reason.UNSUPPORTED_LAYOUT: "an operand layout that can't be described without a copy",
     Reason.LOWERING_ERROR: "the MLIR of the subgraph could not be built",
+    Reason.UNKNOWN_DEVICE: "IREE can't compile for this machine's GPU",
     Reason.NO_COMPILER: "there is no iree-compile on this machine",
     Reason.COMPILE_ERROR: "iree-compile reported an error",
     Reason.COMPILER_CRASH: "iree-compile was killed or crashed",

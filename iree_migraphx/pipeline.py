@@ -7,11 +7,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from iree_migraphx import binding
-from iree_migraphx.errors import CompilerNotFoundError, OptionError, Reason, Refusal
+from iree_migraphx import binding, gpu
+from iree_migraphx.errors import CaptureError, CompilerNotFoundError, OptionError, Reason, Refusal
 from iree_migraphx.ir.constants import fold_constants
 from iree_migraphx.ir.evaluate import evaluate_with_ref
 from iree_migraphx.ir.loops import with_ordered_loops
@@ -30,7 +30,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NO_GPU_SWAP = "kernels are not put into gpu programs yet; `iree_migraphx.check` shows which IREE can compile"
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """The options of MIGraphX's compile."""
+
+    offload_copy: bool
+    fast_math: bool
+    exhaustive_tune: bool
 
 
 def compile(  # noqa: A001 -- the name that users know
@@ -63,11 +70,13 @@ def compile(  # noqa: A001 -- the name that users know
     options = Options.resolve() if options is None else options
     configure(options.debug)
     job = _Job(options, target.name, program)
-    compiled = job.swapped(offload_copy, fast_math, exhaustive_tune) if job.wanted() else None
+    compiled = job.swapped(How(offload_copy, fast_math, exhaustive_tune)) if job.wanted() else None
     if compiled is None:
         with job.stage("migraphx"):
             compiled = program.copy()
             compiled.compile(target, offload_copy, fast_math, exhaustive_tune)
+    if job.on_gpu:
+        job.report = gpu.with_note(job.report)
     compiled.iree_report = job.report
     job.announce()
     return compiled
@@ -89,7 +98,7 @@ def check(program: binding.program, arch: str, options: Options | None = None) -
     """
     options = Options.resolve() if options is None else options
     configure(options.debug)
-    job = _Job(replace(options, arch=arch), "gpu" if arch != "host" else "ref", program)
+    job = _Job(replace(options, arch=arch), "gpu" if arch != "host" else "ref", program, checked_only=True)
     target = job.target()
     plan = job.plan(target)
     outcomes = job.compile(plan, target)
@@ -121,6 +130,7 @@ class _Job:
     options: Options
     migraphx_target: str
     program: binding.program
+    checked_only: bool = False
     report: Report = field(init=False)
 
     def __post_init__(self) -> None:
@@ -130,9 +140,9 @@ class _Job:
         """Whether IREE is to be tried at all."""
         if self.options.disable:
             self._give_up(Reason.DISABLED, Reason.DISABLED.description)
-        elif self.migraphx_target != "ref":
-            self._give_up(Reason.SPLICE_ERROR, NO_GPU_SWAP)
-        elif self.options.arch not in (None, "host"):
+        elif self.migraphx_target not in ("ref", "gpu"):
+            self._give_up(Reason.UNKNOWN_DEVICE, f"there are no kernels for MIGraphX's target {self.migraphx_target}")
+        elif self.migraphx_target == "ref" and self.options.arch not in (None, "host"):
             raise OptionError(
                 f"the target ref runs on this machine's CPU, so arch can't be {self.options.arch!r}; "
                 "iree_migraphx.check compiles for other devices"
@@ -147,12 +157,17 @@ class _Job:
         from iree_migraphx.kernels.flags import check_flags
         from iree_migraphx.kernels.targets import parse_target
 
-        target = parse_target(self.options.arch or "host")
+        target = gpu.device_target(self.options) if self.on_gpu else parse_target(self.options.arch or "host")
         check_flags(find_compiler(self.options), target, self.options)
         self.report = replace(self.report, arch=str(target))
         return target
 
-    def swapped(self, offload_copy: bool, fast_math: bool, exhaustive_tune: bool) -> binding.program | None:
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the program is to run on this machine's GPU."""
+        return self.migraphx_target == "gpu" and not self.checked_only
+
+    def swapped(self, how: How) -> binding.program | None:
         """The compiled program with kernels in it, or None where there are none or something went wrong."""
         try:
             target = self.target()
@@ -161,6 +176,9 @@ class _Job:
                 raise
             self._give_up(Reason.NO_COMPILER, str(error))
             return None
+        except Refusal as error:
+            self._give_up(error.reason, error.detail)
+            return None
         except OSError as error:
             # No room for the compiler's files, most likely.
             self._give_up(Reason.DISK, f"{type(error).__name__}: {error}")
@@ -168,11 +186,12 @@ class _Job:
         plan: Plan | None = None
         outcomes: Mapping[str, Outcome] = {}
         try:
-            plan = self.plan(target)
+            plan = self.plan(target, how)
             if self.report.reason is not None or not plan.subgraphs:
                 return None
             outcomes = self.compile(plan, target)
-            compiled, refusals = self._splice(plan, outcomes, (offload_copy, fast_math, exhaustive_tune))
+            splice = self._splice_gpu if self.on_gpu else self._splice
+            compiled, refusals = splice(plan, outcomes, how)
             self.report = replace(self.report, subgraphs=_subgraph_reports(plan, outcomes, refusals))
         except Exception as error:
             # Never worse off: the user asked for a program, and MIGraphX can give one without us.
@@ -185,8 +204,8 @@ class _Job:
             return None
         return compiled if self.report.swapped else None
 
-    def plan(self, target: Target) -> Plan:
-        """Read, fold, partition and lower the program."""
+    def plan(self, target: Target, how: How | None = None) -> Plan:
+        """Read, fold, partition and lower the program; on the gpu MIGraphX itself folds it, and fuses it as well."""
         with self.stage("save"):
             data = binding.save_buffer(self.program)
         with self.stage("read"):
@@ -194,17 +213,38 @@ class _Job:
         if has_dynamic_shapes(program):
             self._give_up(Reason.DYNAMIC_SHAPE, Reason.DYNAMIC_SHAPE.description)
             return Plan(program, (), {}, {})
-        with self.stage("fold"):
-            program = fold_constants(program, evaluate_with_ref)
+        found = self._captured(program, how) if self.on_gpu and how is not None else None
+        if found is not None:
+            program = found.unfused.program
+        else:
+            with self.stage("fold"):
+                program = fold_constants(program, evaluate_with_ref)
         with self.stage("import"):
             from iree_migraphx.kernels.requests import requests
             from iree_migraphx.lowering import forms
         form = forms.form_for(target.is_host)
         with self.stage("partition"):
-            subgraphs = partition(program, forms.rules(form, standard_operands=target.is_host))
+            rules = forms.rules(form, standard_operands=target.is_host)
+            eligible = self.options.eligible or ("migraphx" if self.on_gpu else "all")
+            if target.is_host:
+                chosen = gpu.Chosen(partition(program, rules), {})
+            elif found is not None:
+                chosen = gpu.choose_captured(found, rules, eligible, target.gfx)
+            else:
+                chosen = gpu.choose_parsed(program, rules, eligible, target.gfx)
         with self.stage("lower"):
-            made, refusals = requests(subgraphs, form)
-        return Plan(program, subgraphs, made, refusals)
+            wanted = [subgraph for subgraph in chosen.subgraphs if subgraph.key not in chosen.refusals]
+            made, refusals = requests(wanted, form)
+        return Plan(program, chosen.subgraphs, made, {**refusals, **chosen.refusals})
+
+    def _captured(self, program: Program, how: How) -> gpu.Captured | None:
+        """MIGraphX's own fused program; None, and a note in the report, where it could not be had."""
+        try:
+            with self.stage("capture"):
+                return gpu.captured(program, how.offload_copy, how.fast_math, self.options.capture_timeout)
+        except CaptureError as error:
+            self.report = replace(self.report, note=gpu.capture_failed(error))
+            return None
 
     def compile(self, plan: Plan, target: Target) -> Mapping[str, Outcome]:
         """Kernels, or why not, by the subgraphs' key."""
@@ -218,8 +258,19 @@ class _Job:
             outcomes[key] = Outcome(refusal, 0.0, "off")
         return outcomes
 
+    def _splice_gpu(
+        self, plan: Plan, outcomes: Mapping[str, Outcome], how: How
+    ) -> tuple[binding.program | None, Mapping[str, Exception]]:
+        from iree_migraphx.kernels.model import GpuKernel
+        from iree_migraphx.splice.gpu import compile_gpu
+
+        kernels = {key: outcome.kernel for key, outcome in outcomes.items() if isinstance(outcome.kernel, GpuKernel)}
+        with self.stage("migraphx"):
+            done = compile_gpu(plan.program, plan.subgraphs, kernels, **asdict(how))
+        return done.program, done.refusals
+
     def _splice(
-        self, plan: Plan, outcomes: Mapping[str, Outcome], how: tuple[bool, bool, bool]
+        self, plan: Plan, outcomes: Mapping[str, Outcome], how: How
     ) -> tuple[binding.program | None, Mapping[str, Exception]]:
         from iree_migraphx.kernels.model import HostKernel
 
@@ -237,7 +288,7 @@ class _Job:
                 data = write_program(spliced.program)
             with self.stage("migraphx"):
                 compiled = binding.load_buffer(data)
-                compiled.compile(binding.get_target(self.migraphx_target), *how)
+                compiled.compile(binding.get_target(self.migraphx_target), *astuple(how))
         finally:
             spliced.let_go()
         return compiled, spliced.refusals

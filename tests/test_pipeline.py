@@ -268,7 +268,7 @@ def test_a_device_that_the_target_is_not(kernel_options):
         compiled(replace(kernel_options, arch="gfx942"))
 
 
-def test_the_gpu_target_says_that_it_is_left_alone(kernel_options, monkeypatch):
+def test_a_gpu_that_nobody_knows_is_left_to_migraphx(kernel_options, monkeypatch):
     class Gpu(type(binding.get_target(REF))):
         name = "gpu"
 
@@ -276,7 +276,8 @@ def test_the_gpu_target_says_that_it_is_left_alone(kernel_options, monkeypatch):
     monkeypatch.setattr(binding.program, "compile", lambda self, *how: given.append(how))
     program = pipeline.compile(parsed(), gpu, options=kernel_options)
     assert given == [(gpu, True, True, False)]
-    assert program.iree_report.note == pipeline.NO_GPU_SWAP
+    assert program.iree_report.reason is Reason.UNKNOWN_DEVICE
+    assert "IREE_MIGRAPHX_ARCH" in program.iree_report.note
     assert "nothing on IREE" in program.iree_report.summary()
 
 

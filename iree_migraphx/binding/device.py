@@ -8,8 +8,8 @@ from ctypes import byref, c_char, c_int
 from dataclasses import dataclass
 from pathlib import Path
 
-from iree_migraphx.binding import library
-from iree_migraphx.errors import TargetError
+from iree_migraphx.binding import capi, library
+from iree_migraphx.errors import MigraphxError, TargetError
 
 #: The driver's description of the machine's processors, one folder each.
 KFD_NODES = Path("/sys/class/kfd/kfd/topology/nodes")
@@ -95,3 +95,12 @@ def _driver_gpus(nodes: Path) -> list[str]:
             major, minor = divmod(rest, 100)
             found.append(f"gfx{major}{minor:x}{step:x}")
     return found
+
+
+def has_mlir() -> bool:
+    """Whether the gpu target, which is loaded, was built with rocMLIR (src/targets/gpu/fuse_mlir.cpp)."""
+    try:
+        capi.new("operation", "operation_create", b"gpu::mlir_op", None, doing="make the operator")
+    except MigraphxError:
+        return False
+    return True

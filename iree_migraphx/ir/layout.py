@@ -42,3 +42,10 @@ def in_order(shape: Shape, axes: tuple[int, ...]) -> Shape:
         strides[axis] = step
         step *= shape.lens[axis]
     return Shape(shape.type, shape.lens, tuple(strides))
+
+
+def same_layout(a: Shape, b: Shape) -> bool:
+    """Equal types, lengths, and strides wherever there is more than one element along an axis."""
+    if (a.type, a.lens) != (b.type, b.lens):
+        return False
+    return all(x == y or length == 1 for x, y, length in zip(a.strides, b.strides, a.lens, strict=True))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import msgpack
 
 from iree_migraphx.ir.layout import in_order
 from iree_migraphx.ir.model import Instruction, Literal, Module, Program, Shape
+from iree_migraphx.ir.operators import PRODUCTS
 from iree_migraphx.partition.grow import Surroundings, grow, reshapers_before
 from iree_migraphx.partition.rules import Rules
 from iree_migraphx.partition.subgraph import Subgraph
@@ -21,20 +22,74 @@ def has_dynamic_shapes(program: Program) -> bool:
     return any(instruction.shape.dynamic for instruction in program.instructions())
 
 
-def partition(program: Program, rules: Rules) -> tuple[Subgraph, ...]:
+def partition(
+    program: Program, rules: Rules, within: Mapping[str, frozenset[str]] | None = None
+) -> tuple[Subgraph, ...]:
     """Find the subgraphs of every module, in execution order.
 
     Each is convex, has one result, changes no value that is read elsewhere, and stays inside its module. No two compute
     the same instruction, reshapers aside. As only results leave a subgraph, no two can wait for each other in a circle.
+
+    Args:
+        program: ordinary operators.
+        rules: what may be in a subgraph.
+        within: the anchors that may have one, by id, with all that may be behind them; None leaves it to the rules.
     """
-    read_from_outside = _read_by_other_modules(program)
-    everything = {instruction.id: instruction for instruction in program.instructions()}
     counts: Counter[str] = Counter()
     found: list[Subgraph] = []
+    for around in _surroundings(program):
+        for instruction in around.module.instructions:
+            if not rules.anchor(instruction) or instruction.id in around.taken:
+                continue
+            own = rules
+            if within is not None:
+                if instruction.id not in within:
+                    continue
+                own = _limited(rules, within[instruction.id])
+            core = grow(instruction, around, own)
+            around.taken.update(core)
+            found.append(_subgraph(instruction, core, around, rules, counts))
+    return tuple(found)
+
+
+def take_whole(program: Program, rules: Rules, fusions: Iterable[Sequence[str]]) -> tuple[Subgraph, ...]:
+    """A subgraph of each set of instructions as it is, whether or not anything can compute it.
+
+    Args:
+        program: ordinary operators.
+        rules: what may be in front of a subgraph.
+        fusions: ids of instructions of one module, in execution order, of which others read the last one's value only.
+    """
+    counts: Counter[str] = Counter()
+    surroundings = {i.id: around for around in _surroundings(program) for i in around.module.instructions}
+    found: list[Subgraph] = []
+    for parts in fusions:
+        around = surroundings[parts[-1]]
+        # A literal is an operand, or inside if it has one element, as everywhere.
+        core = [value for value in parts if around.instructions[value].literal is None]
+        anchors = [around.instructions[value] for value in core]
+        anchor = next(
+            (i for i in anchors if rules.anchor(i)), next((i for i in anchors if i.name in PRODUCTS), anchors[0])
+        )
+        found.append(_subgraph(anchor, core, around, rules, counts))
+    return tuple(found)
+
+
+def _limited(rules: Rules, allowed: frozenset[str]) -> Rules:
+    return replace(
+        rules,
+        pointwise=lambda instruction: instruction.id in allowed and rules.pointwise(instruction),
+        reshaper_behind=lambda instruction: instruction.id in allowed and rules.reshaper_behind(instruction),
+    )
+
+
+def _surroundings(program: Program) -> Iterator[Surroundings]:
+    read_from_outside = _read_by_other_modules(program)
+    everything = {instruction.id: instruction for instruction in program.instructions()}
     for module in program.modules.values():
         users = module.users()
         returned = {value for i in module.instructions if i.name == "@return" for value in i.inputs}
-        around = Surroundings(
+        yield Surroundings(
             module=module,
             instructions=everything,
             index={instruction.id: position for position, instruction in enumerate(module.instructions)},
@@ -42,13 +97,6 @@ def partition(program: Program, rules: Rules) -> tuple[Subgraph, ...]:
             pinned=frozenset(returned | read_from_outside),
             taken=set(),
         )
-        for instruction in module.instructions:
-            if not rules.anchor(instruction) or instruction.id in around.taken:
-                continue
-            core = grow(instruction, around, rules)
-            around.taken.update(core)
-            found.append(_subgraph(instruction, core, around, rules, counts))
-    return tuple(found)
 
 
 def _read_by_other_modules(program: Program) -> set[str]:

@@ -1,0 +1,158 @@
+"""The gpu's part of the pipeline: which device, MIGraphX's own fused program, and which of its subgraphs are tried."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from iree_migraphx.binding.device import current_device, has_mlir
+from iree_migraphx.capture.process import capture
+from iree_migraphx.capture.settle import settle
+from iree_migraphx.capture.unfuse import Unfused, unfuse
+from iree_migraphx.errors import CaptureError, OptionError, Reason, Refusal
+from iree_migraphx.ir.loops import with_ordered_loops
+from iree_migraphx.ir.model import Program
+from iree_migraphx.ir.write import write_program
+from iree_migraphx.options import Options, mlir_settings
+from iree_migraphx.partition.migraphx_rules import Choice, accepts, choose, fuses, mode
+from iree_migraphx.partition.partition import partition, take_whole
+from iree_migraphx.partition.rules import Rules
+from iree_migraphx.partition.subgraph import Subgraph
+from iree_migraphx.report import Report
+
+if TYPE_CHECKING:
+    from iree_migraphx.kernels.targets import Target
+
+NO_MLIR = (
+    "this MIGraphX was built without MLIR, so what IREE does not compute goes to MIOpen, rocBLAS or hipBLASLt, "
+    "not to rocMLIR"
+)
+
+_MLIR_OP = "gpu::mlir_op"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """MIGraphX's own fused program and what it is without its fusions; the latter has MIGraphX's shapes."""
+
+    fused: Program
+    unfused: Unfused
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The subgraphs to try.
+
+    Attributes:
+        refusals: by key, of subgraphs that can't have a kernel.
+    """
+
+    subgraphs: tuple[Subgraph, ...]
+    refusals: Mapping[str, Refusal]
+
+
+def device_target(options: Options) -> Target:
+    """The GPU that MIGraphX compiles for, as IREE knows it.
+
+    Raises:
+        OptionError: `arch` names another processor than the device's.
+        Refusal: UNKNOWN_DEVICE, where IREE does not know the device, or nothing says which one it is.
+    """
+    from iree_migraphx.kernels.targets import name_of_product, parse_target
+
+    wanted = parse_target(options.arch) if options.arch else None
+    try:
+        device = current_device()
+        target = parse_target(name_of_product(device.arch, device.product))
+    except OptionError as error:
+        if wanted is None:
+            raise Refusal(Reason.UNKNOWN_DEVICE, str(error)) from error
+        return wanted
+    if wanted is not None and wanted.gfx != target.gfx:
+        raise OptionError(
+            f"arch is {options.arch!r}, but the current device is {device.arch}; "
+            "iree_migraphx.check compiles for other devices"
+        )
+    return wanted or target
+
+
+def captured(program: Program, offload_copy: bool, fast_math: bool, timeout: float) -> Captured:
+    """What MIGraphX makes of a parsed program before it lowers it for the current device.
+
+    Raises:
+        CaptureError: it could not be had.
+    """
+    fused = with_ordered_loops(
+        capture(write_program(program), current_device().number, offload_copy, fast_math, timeout)
+    )
+    unfused = unfuse(fused)
+    return Captured(fused, replace(unfused, program=settle(unfused.program)))
+
+
+def choose_captured(found: Captured, rules: Rules, eligible: str, gfx: str) -> Chosen:
+    """Subgraphs of a captured program: all that the rules allow, or MIGraphX's own choice for its kernel compiler."""
+    program = found.unfused.program
+    if eligible == "all":
+        return Chosen(partition(program, rules), {})
+    if has_mlir():
+        return _as_fused(found, rules)
+    choice = choose(found.fused, gfx, mlir_settings())
+    return Chosen(partition(program, rules, _within(choice, found.unfused)), {})
+
+
+def choose_parsed(program: Program, rules: Rules, eligible: str, gfx: str) -> Chosen:
+    """Subgraphs of a program that MIGraphX has not optimised; MIGraphX's own choice is only guessed."""
+    if eligible == "all":
+        return Chosen(partition(program, rules), {})
+    settings = mlir_settings()
+    if settings.disabled:
+        return Chosen((), {})
+    instructions = {instruction.id: instruction for instruction in program.instructions()}
+    own = replace(
+        rules,
+        anchor=lambda i: rules.anchor(i) and accepts(i, instructions, mode(f"fused_{i.name}", gfx, settings)),
+        pointwise=lambda i: rules.pointwise(i) and fuses(i, instructions),
+    )
+    return Chosen(partition(program, own), {})
+
+
+def _as_fused(found: Captured, rules: Rules) -> Chosen:
+    """Exactly MIGraphX's gpu::mlir_ops."""
+    parts, results = found.unfused.parts, found.unfused.results
+    names = [i.id for i in found.fused.instructions() if i.name == _MLIR_OP and i.id in parts]
+    subgraphs = []
+    refusals: dict[str, Refusal] = {}
+    for name, subgraph in zip(names, take_whole(found.unfused.program, rules, (parts[n] for n in names)), strict=True):
+        if results[name] != (subgraph.result,):
+            # Not the kernel of any other subgraph, though it looks like one.
+            subgraph = replace(subgraph, key=f"{subgraph.key}-of-{len(results[name])}")
+            several = f"MIGraphX makes one kernel of it with the results {', '.join(results[name])}"
+            refusals[subgraph.key] = Refusal(Reason.UNSUPPORTED_OPERATOR, several)
+        subgraphs.append(subgraph)
+    return Chosen(tuple(subgraphs), refusals)
+
+
+def _within(choice: Choice, unfused: Unfused) -> dict[str, frozenset[str]]:
+    return {
+        anchor: frozenset(part for value in behind for part in unfused.parts.get(value, (value,)))
+        for anchor, behind in choice.behind.items()
+    }
+
+
+def with_note(report: Report) -> Report:
+    """The report of a compile for the gpu, with a word on who computes what IREE does not."""
+    notes = [report.note] if report.note else []
+    if report.reason is None and not report.subgraphs:
+        notes.append('nothing in it is what MIGraphX gives to rocMLIR; eligible="all" takes every convolution and dot')
+    if report.swapped < report.eligible and not has_mlir():
+        notes.append(NO_MLIR)
+    return replace(report, note="; ".join(notes))
+
+
+def capture_failed(error: CaptureError) -> str:
+    """The note of a report whose program was not captured."""
+    _log.info("not captured: %s", error)
+    return f"MIGraphX's own fused program could not be had, the parsed one was taken instead: {error}"

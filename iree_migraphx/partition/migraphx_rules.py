@@ -1,0 +1,208 @@
+"""What MIGraphX gives to its own kernel compiler, rocMLIR: the rules of its fuse_mlir pass, as data.
+
+They are needed where MIGraphX was built without MLIR, and where its fused program could not be had. A build with MLIR
+answers by itself. The source is src/targets/gpu/fuse_mlir.cpp of release rocm-7.1.1.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from iree_migraphx.capture.unfuse import CONTROL
+from iree_migraphx.ir.model import Instruction, Module, Program
+from iree_migraphx.options import MlirSettings
+
+
+class Mode(enum.IntEnum):
+    """How much of a kind of anchor goes to rocMLIR: the same names and order as there."""
+
+    ALL = 0
+    FAST = 1
+    NONE = 3
+
+
+_FP8 = frozenset({"fp8e4m3fnuz_type", "fp8e5m2fnuz_type", "fp8e4m3fn_type", "fp8e5m2_type"})
+_WIDE_FLOATS = frozenset({"float_type", "half_type", "bf16_type"})
+_FLOATS = _WIDE_FLOATS | _FP8
+_FUSED_TYPES = _FLOATS | {"int8_type", "uint8_type", "int32_type", "uint32_type", "bool_type"}
+_STANDALONE_TYPES = _FLOATS | {"int8_type"}
+
+#: Operators of a pointwise submodule that may have results of any fused type but bool.
+_ANY_BUT_BOOL = frozenset(
+    {"abs", "add", "clip", "dequantizelinear", "div", "mul", "neg", "pow", "quantizelinear", "relu", "sub", "where"}
+)
+#: Those that must have floating-point results.
+_FLOAT_ONLY = frozenset(["ceil", "erf", "exp", "floor", "log", "recip", "rsqrt", "sigmoid", "softmax", "sqrt", "tanh"])
+
+#: What may stand between an anchor and the pointwise behind it.
+_BETWEEN = frozenset(["contiguous", "flatten", "reshape", "reshape_lazy", "squeeze", "transpose", "unsqueeze"])
+
+_CONVOLUTIONS = frozenset({"convolution", "quant_convolution"})
+_DOTS = frozenset({"dot", "quant_dot"})
+
+#: An inner length from which on a dot is left to the tuned libraries, and one below which none is; between the two a
+#: dot with fewer elements in its result than _SMALL_DOT is taken.
+_LONGEST_DOT, _SHORT_DOT, _SMALL_DOT = 1536, 1024, 384 * 384
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The anchors that rocMLIR would get.
+
+    Attributes:
+        behind: id of each anchor -> ids of what is fused behind it: reshapers and one `pointwise`, or nothing.
+    """
+
+    behind: Mapping[str, tuple[str, ...]]
+
+
+def mode(option: str, gfx: str, settings: MlirSettings) -> Mode:
+    """How much of "convolution", "fused_convolution", "dot", "fused_dot" or "convolution_backwards" goes to rocMLIR."""
+    if _named(option, settings.rejected):
+        return Mode.NONE
+    if _named(option, settings.requested) or gfx.startswith(("gfx11", "gfx12")):
+        return Mode.ALL
+    return Mode.NONE if option == "convolution_backwards" else Mode.FAST
+
+
+def choose(program: Program, gfx: str, settings: MlirSettings) -> Choice:
+    """Apply the rules to MIGraphX's fused program.
+
+    An anchor whose value has other readers than the pointwise behind it is chosen alone: rocMLIR makes kernels with
+    several results of those.
+
+    Args:
+        program: with `pointwise` instructions, as captured.
+        gfx: the device's processor, "gfx942".
+        settings: what the user says about MLIR.
+    """
+    if settings.disabled:
+        return Choice({})
+    instructions = {instruction.id: instruction for instruction in program.instructions()}
+    behind: dict[str, tuple[str, ...]] = {}
+    for module in _interpreted(program):
+        behind.update(_fused(program, module, instructions, gfx, settings))
+        for instruction in module.instructions:
+            types = {instructions[value].shape.type for value in instruction.inputs}
+            if instruction.id in behind or not types <= _STANDALONE_TYPES:
+                continue
+            if accepts(instruction, instructions, mode(_option(instruction), gfx, settings)):
+                behind[instruction.id] = ()
+    return Choice(behind)
+
+
+def accepts(anchor: Instruction, instructions: Mapping[str, Instruction], how: Mode) -> bool:
+    """Whether rocMLIR gets an anchor in a mode; False for what is no anchor."""
+    if how is Mode.NONE:
+        return False
+    shapes = [instructions[value].shape for value in anchor.inputs]
+    if anchor.name in _DOTS:
+        if anchor.shape.type in _FP8:
+            return False
+        if len(shapes) == 4 or how is Mode.ALL:
+            return True
+        *batch, m, k = shapes[0].lens
+        n = shapes[-1].lens[-1]
+        return k < _SHORT_DOT or (k < _LONGEST_DOT and math.prod([*batch, m, n]) < _SMALL_DOT)
+    group = int(anchor.operator.get("group", 1))
+    if anchor.name in _CONVOLUTIONS:
+        weights = shapes[1].lens
+        if len(anchor.shape.lens) != 4 and group > 1:
+            return False
+        if shapes[0].type in _FP8 | {"int8_type"} or how is Mode.ALL or group > 1 or len(weights) != 4:
+            return True
+        return weights[2] != weights[3] or weights[3] % 3 != 0
+    if anchor.name == "convolution_backwards":
+        return shapes[0].type in _WIDE_FLOATS and len(shapes[1].lens) == 4 and group == 1
+    return False
+
+
+def fuses(instruction: Instruction, instructions: Mapping[str, Instruction]) -> bool:
+    """Whether rocMLIR takes an instruction of a pointwise submodule; one that it does not blocks all of them."""
+    type_, name = instruction.shape.type, instruction.name
+    if name == "@return":
+        return True
+    if type_ not in _FUSED_TYPES:
+        return False
+    if name == "convert":
+        types = {instructions[value].shape.type for value in instruction.inputs}
+        return type_ in _WIDE_FLOATS and types <= _WIDE_FLOATS
+    return (
+        name in ("@param", "@literal")
+        or (name in _ANY_BUT_BOOL and type_ != "bool_type")
+        or (name in _FLOAT_ONLY and type_ in _FLOATS)
+    )
+
+
+def _fused(
+    program: Program,
+    module: Module,
+    instructions: Mapping[str, Instruction],
+    gfx: str,
+    settings: MlirSettings,
+) -> dict[str, tuple[str, ...]]:
+    """Anchors with the pointwise behind them, in the order in which the pass comes upon the latter."""
+    behind: dict[str, tuple[str, ...]] = {}
+    index = {instruction.id: position for position, instruction in enumerate(module.instructions)}
+    users = module.users()
+    for last in module.instructions:
+        if last.name != "pointwise":
+            continue
+        body = program.modules[last.modules[0]].instructions
+        if not all(fuses(inner, instructions) for inner in body):
+            continue
+        for value in last.inputs:
+            anchor, between = _anchor_of(value, instructions)
+            possible = anchor.name in _CONVOLUTIONS | _DOTS and anchor.id in index and anchor.id not in behind
+            if not possible or not accepts(anchor, instructions, mode(f"fused_{_option(anchor)}", gfx, settings)):
+                continue
+            if not any(other != value and _reaches(anchor.id, other, instructions, index) for other in last.inputs):
+                alone = all(len(users[each]) == 1 for each in (anchor.id, *between)) and not last.shape.sub_shapes
+                behind[anchor.id] = (*between, last.id) if alone else ()
+            break
+    return behind
+
+
+def _anchor_of(value: str, instructions: Mapping[str, Instruction]) -> tuple[Instruction, tuple[str, ...]]:
+    """What is in front of a value once reshapers are left out, and those, first to last."""
+    between: list[str] = []
+    instruction = instructions[value]
+    while instruction.name in _BETWEEN and len(instruction.inputs) == 1:
+        between.insert(0, instruction.id)
+        instruction = instructions[instruction.inputs[0]]
+    return instruction, tuple(between)
+
+
+def _reaches(source: str, value: str, instructions: Mapping[str, Instruction], index: Mapping[str, int]) -> bool:
+    """Whether a value is computed from the source, inside one module."""
+    seen: set[str] = set()
+    pending = [value]
+    while pending:
+        each = pending.pop()
+        if each == source:
+            return True
+        if each not in seen and index.get(each, -1) > index[source]:
+            seen.add(each)
+            pending.extend(instructions[each].inputs)
+    return False
+
+
+def _interpreted(program: Program) -> Iterator[Module]:
+    """Main, and the modules of what runs in it: not those that are a fusion's own computation."""
+    pending = ["main"]
+    while pending:
+        module = program.modules[pending.pop(0)]
+        yield module
+        pending += [name for i in module.instructions if i.name in CONTROL for name in i.modules]
+
+
+def _option(anchor: Instruction) -> str:
+    """The name by which the modes know an anchor."""
+    return anchor.name.removeprefix("quant_")
+
+
+def _named(option: str, names: frozenset[str]) -> bool:
+    return option in names or ("fused" in option and "fused" in names)

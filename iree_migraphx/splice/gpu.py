@@ -1,0 +1,145 @@
+"""GPU kernels into a program: placeholders, MIGraphX's compile, and the kernels in their place.
+
+MIGraphX merges equal expressions (src/eliminate_common_subexpression.cpp), and two equal buffers are one: then two
+kernels would write one buffer. So each buffer has a shape of its own, of the right size: an axis of length 1 with a
+stride that no other has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from iree_migraphx import binding
+from iree_migraphx.binding import register_custom_op
+from iree_migraphx.errors import MigraphxError, Reason, Refusal
+from iree_migraphx.ir.edit import Splice, remove_dead, splice_all, unique_ids
+from iree_migraphx.ir.model import Instruction, Program, Shape
+from iree_migraphx.ir.read import read_program
+from iree_migraphx.ir.write import shape_fields, write_program
+from iree_migraphx.kernels.model import GpuKernel
+from iree_migraphx.partition.subgraph import Subgraph
+from iree_migraphx.splice.gpu_placeholder import GpuPlaceholder
+from iree_migraphx.splice.gpu_swap import swap
+
+#: MIGraphX converts operands of these types to float in front of any operator that it does not know
+#: (src/targets/gpu/target.cpp, unsupported_types).
+CONVERTED_TYPES = frozenset({"double_type", "int16_type", "int64_type", "uint16_type", "uint32_type", "uint64_type"})
+
+#: Compiles by MIGraphX before the whole program is left to it.
+_ATTEMPTS = 4
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class GpuCompiled:
+    """What came of a compile.
+
+    Attributes:
+        program: loaded and ready to run; None where no kernel could be put in.
+        refusals: subgraphs, by name, that could not be put into the program.
+    """
+
+    program: binding.program | None
+    refusals: Mapping[str, Refusal | MigraphxError]
+
+
+@dataclass(frozen=True, slots=True)
+class _Edited:
+    program: Program
+    placeholders: Sequence[GpuPlaceholder]
+    subgraphs: Mapping[str, Subgraph]
+
+
+def compile_gpu(
+    program: Program,
+    subgraphs: Sequence[Subgraph],
+    kernels: Mapping[str, GpuKernel],
+    offload_copy: bool,
+    fast_math: bool,
+    exhaustive_tune: bool,
+) -> GpuCompiled:
+    """Compile a program for the gpu with kernels in the place of subgraphs.
+
+    A subgraph whose kernel can't be put in after MIGraphX's compile is not left behind: the program is compiled again
+    without it.
+
+    Args:
+        program: ordinary operators, not compiled.
+        subgraphs: of this program; those without a kernel are left to MIGraphX.
+        kernels: by the subgraphs' key.
+        offload_copy: as MIGraphX's compile.
+        fast_math: as MIGraphX's compile.
+        exhaustive_tune: as MIGraphX's compile.
+    """
+    refusals: dict[str, Refusal | MigraphxError] = {}
+    chosen = [subgraph for subgraph in subgraphs if subgraph.key in kernels]
+    for subgraph in chosen:
+        types = {parameter.shape.type for parameter in subgraph.parameters} | {subgraph.result_shape.type}
+        if types & CONVERTED_TYPES:
+            converted = ", ".join(sorted(types & CONVERTED_TYPES))
+            refusals[subgraph.name] = Refusal(Reason.UNSUPPORTED_TYPE, f"MIGraphX's gpu target converts {converted}")
+    target = binding.get_target("gpu")
+    for _ in range(_ATTEMPTS):
+        chosen = [subgraph for subgraph in chosen if subgraph.name not in refusals]
+        if not chosen:
+            break
+        edited = _with_placeholders(program, chosen, kernels)
+        try:
+            compiled = binding.load_buffer(write_program(edited.program))
+            compiled.compile(target, offload_copy, fast_math, exhaustive_tune)
+            swapped = swap(
+                read_program(binding.save_buffer(compiled)),
+                edited.placeholders,
+                {name: kernels[subgraph.key] for name, subgraph in edited.subgraphs.items()},
+            )
+            if not swapped.refusals:
+                # Both would keep their constants on the device, under the same names.
+                del compiled
+                return GpuCompiled(binding.load_buffer(write_program(swapped.program)), refusals)
+            found: Mapping[str, Refusal | MigraphxError] = swapped.refusals
+        except MigraphxError as error:
+            named = [name for name in edited.subgraphs if re.search(rf"\b{re.escape(name)}\b", str(error))]
+            found = dict.fromkeys(named or edited.subgraphs, error)
+        refusals.update({edited.subgraphs[name].name: error for name, error in found.items()})
+        _log.info("compiling again without %d subgraphs: %s", len(found), "; ".join(map(str, found.values())))
+    given_up = Refusal(Reason.SPLICE_ERROR, f"{_ATTEMPTS} compiles by MIGraphX, and each refused some kernels")
+    return GpuCompiled(
+        None, refusals | {subgraph.name: given_up for subgraph in chosen if subgraph.name not in refusals}
+    )
+
+
+def _with_placeholders(program: Program, chosen: Sequence[Subgraph], kernels: Mapping[str, GpuKernel]) -> _Edited:
+    ids = unique_ids(program, "iree")
+    edits: dict[str, list[Splice]] = {}
+    placeholders: list[GpuPlaceholder] = []
+    by_name: dict[str, Subgraph] = {}
+    counts: dict[str, int] = {}
+    for number, subgraph in enumerate(chosen):
+        kernel = kernels[subgraph.key]
+        read = kernel.operands[:-1]  # the rest is not computed with
+        shapes = [subgraph.parameters[index].shape for index in read]
+        counts[subgraph.key] = counts.get(subgraph.key, 0) + 1
+        name = f"{kernel.symbol}_{_digest(shapes, subgraph.result_shape)}_{counts[subgraph.key]}"
+        placeholder = GpuPlaceholder(name, shapes, subgraph.result_shape)
+        register_custom_op(placeholder)
+        placeholders.append(placeholder)
+        by_name[name] = subgraph
+        size = subgraph.result_shape.nbytes
+        own = Shape("int8_type", (1, size), (size + number, 1))
+        buffer = Instruction(next(ids), "hip::allocate", own, {"shape": shape_fields(own)})
+        inputs = (*(subgraph.operands[index] for index in read), buffer.id)
+        node = Instruction(next(ids), name, subgraph.result_shape, inputs=inputs)
+        edits.setdefault(subgraph.module, []).append(Splice([subgraph.result], subgraph.result, [buffer, node]))
+    for module, splices in edits.items():
+        program = program.with_module(splice_all(program.modules[module], splices))
+    return _Edited(remove_dead(program), placeholders, by_name)
+
+
+def _digest(operands: Sequence[Shape], result: Shape) -> str:
+    """Tells operators with the same kernel symbol apart: MIGraphX can't forget an operator's name."""
+    return hashlib.sha256(repr([*operands, result]).encode()).hexdigest()[:8]

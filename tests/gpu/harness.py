@@ -1,0 +1,107 @@
+"""Compiling for the virtual GPU, with every kernel of ours computed by the same subgraph compiled for this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from programs import kernels_of
+from virtual_hip.device import VirtualDevice
+from virtual_hip.host import computed_by
+
+from iree_migraphx import binding, pipeline
+from iree_migraphx.ir.model import DTYPES, Program
+from iree_migraphx.ir.read import read_program
+from iree_migraphx.kernels.model import GpuKernel, HostKernel
+from iree_migraphx.lowering.anchors import Form
+from iree_migraphx.options import Options
+from iree_migraphx.partition.subgraph import Subgraph
+from iree_migraphx.splice import gpu
+
+
+@dataclass
+class Compiled:
+    """A compiled program, its instructions, and the subgraphs and kernels that were tried."""
+
+    program: binding.program
+    subgraphs: Sequence[Subgraph]
+    kernels: Mapping[str, GpuKernel]
+
+    @property
+    def report(self) -> Any:
+        return self.program.iree_report
+
+    def instructions(self) -> Program:
+        return read_program(binding.save_buffer(self.program))
+
+    def launches(self) -> list[Any]:
+        """The gpu::code_object instructions that are ours."""
+        code = [i for i in self.instructions().instructions() if i.name == "gpu::code_object"]
+        return [i for i in code if i.operator["symbol_name"].startswith("iree_")]
+
+
+def compiled(
+    source: binding.program | bytes,
+    options: Options,
+    device: VirtualDevice,
+    offload_copy: bool = False,
+    compute: bool = True,
+    eligible: str | None = "all",
+) -> Compiled:
+    """Compile with IREE's kernels for the device, and tell the device what they compute."""
+    program = binding.parse_onnx_buffer(source) if isinstance(source, bytes) else source
+    tried: list[tuple[Sequence[Subgraph], Mapping[str, GpuKernel]]] = [((), {})]
+    original = gpu.compile_gpu
+
+    def watched(given: Program, subgraphs: Sequence[Subgraph], kernels: Mapping[str, GpuKernel], **how: Any) -> Any:
+        tried.append((subgraphs, kernels))
+        return original(given, subgraphs, kernels, **how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu, "compile_gpu", watched)
+        settings = {**{name: getattr(options, name) for name in ("cache_dir", "quiet")}, "eligible": eligible}
+        done = pipeline.compile(program, binding.get_target("gpu"), offload_copy, options=Options(**settings))
+    subgraphs, kernels = tried[-1]
+    if compute:
+        register(device, subgraphs, kernels, options)
+    return Compiled(done, subgraphs, kernels)
+
+
+def register(
+    device: VirtualDevice, subgraphs: Sequence[Subgraph], kernels: Mapping[str, GpuKernel], options: Options
+) -> None:
+    wanted = {subgraph.key: subgraph for subgraph in subgraphs if subgraph.key in kernels}
+    hosts = kernels_of(list(wanted.values()), Form.OPERANDS, options)
+    for key, subgraph in wanted.items():
+        host = hosts[key].kernel
+        assert isinstance(host, HostKernel), host
+        arguments = [*(parameter.shape for parameter in subgraph.parameters), subgraph.result_shape]
+        kernel = kernels[key]
+        device.register(kernel.symbol, computed_by(host, kernel, arguments), kernel.code_object)
+
+
+def run_on_device(
+    done: Compiled, device: VirtualDevice, inputs: Mapping[str, np.ndarray], offload_copy: bool
+) -> list[np.ndarray]:
+    """The results of a run in which every launch is computed."""
+    program = done.program
+    if offload_copy:
+        with device.expect_numbers():
+            return [np.array(result) for result in program.run(inputs)]
+    buffers, arguments = [], {}
+    for name, shape in program.get_parameter_shapes().items():
+        size = shape.bytes()
+        buffers.append(device.upload(inputs[name]) if name in inputs else device.allocate(size))
+        arguments[name] = binding.argument_from_pointer(shape, buffers[-1].address)
+    with device.expect_numbers():
+        results = program.run(arguments)
+    outputs = [
+        device.download(result.data_ptr(), result.get_shape().lens(), DTYPES[result.get_shape().type_string()])
+        for result in results
+    ]
+    del results, arguments
+    device.free(*buffers)
+    return outputs
