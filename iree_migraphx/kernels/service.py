@@ -1,35 +1,40 @@
-"""Many requests at once: from the cache where possible, the others through several compilers in parallel."""
+"""Many requests at once: from the caches where possible, the others through several compilers in parallel."""
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import logging
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from iree_migraphx.errors import Reason, Refusal
-from iree_migraphx.kernels.accept import accept_host, check_code_object
-from iree_migraphx.kernels.cache import ABI, KernelCache, cache_key
+from iree_migraphx.errors import CompilerNotFoundError, Reason, Refusal
+from iree_migraphx.kernels.batch import Batch, Job, unkept
+from iree_migraphx.kernels.cache import Maker
 from iree_migraphx.kernels.compiler import Compiler, find_compiler
-from iree_migraphx.kernels.flags import check_flags, compile_flags, key_text
-from iree_migraphx.kernels.model import GpuKernel, HostKernel, Outcome, Request
+from iree_migraphx.kernels.entry import cache_key
+from iree_migraphx.kernels.flags import FileFlag, check_flags, check_names, compile_flags
+from iree_migraphx.kernels.lookup import Lookup, key_entries
+from iree_migraphx.kernels.model import Outcome, Request
 from iree_migraphx.kernels.progress import Progress, default_progress
-from iree_migraphx.kernels.targets import Target, host_cpu
-from iree_migraphx.kernels.worker import Order, compile_order
+from iree_migraphx.kernels.targets import Target
+from iree_migraphx.kernels.upkeep import keep_within
+from iree_migraphx.kernels.worker import Order
 from iree_migraphx.options import Options
 
-_log = logging.getLogger(__name__)
+_NOBODY = Maker("", "")
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A request that is compiled, under its key in the cache and what the key is made of."""
+def prepare(target: Target, options: Options) -> None:
+    """Check, before any work, that there is a compiler which takes the user's flags.
 
-    request: Request
-    key: str
-    entries: dict[str, str]
+    Where there are read-only caches everything may be in them, so that there need be no compiler, and none is started.
+
+    Raises:
+        CompilerNotFoundError: no working iree-compile.
+        OptionError: a flag of `options.flags` that can't be.
+    """
+    if options.cache and options.cache_readonly and options.iree_bin is None:
+        check_names(options)
+    else:
+        check_flags(find_compiler(options), target, options)
 
 
 def compile_kernels(
@@ -42,103 +47,78 @@ def compile_kernels(
     `progress` is told about the compiles, if there are any; by default it is what stderr and `options` call for.
 
     Raises:
-        CompilerNotFoundError: no working iree-compile.
+        CompilerNotFoundError: no working iree-compile. With read-only caches that is the Refusal of what they lack.
         OptionError: a flag of `options.flags` that iree-compile does not take.
     """
     if not requests:
         return []
-    compiler = find_compiler(options)
-    cache = KernelCache(options.cache_dir) if options.cache else None
-    keys = []
+    lookup = Lookup(target, options)
+    # Who names a compiler wants its kernels.
+    compiler = find_compiler(options) if options.iree_bin is not None or not lookup.has_shipped else None
+    flags = {anchor: compile_flags(target, options, anchor) for anchor in {request.anchor for request in requests}}
     outcomes: dict[str, Outcome] = {}
-    jobs: dict[str, _Job] = {}
+    missing: dict[str, Request] = {}
+    names = []
     for request in requests:
-        entries = key_entries(request, compiler, target, options)
-        key = cache_key(entries)
-        keys.append(key)
-        if key in outcomes or key in jobs:
+        # Whoever compiles it, equal requests have equal outcomes.
+        name = cache_key(key_entries(request, _NOBODY, target, flags[request.anchor]))
+        names.append(name)
+        if name in outcomes or name in missing:
             continue
-        kept = _from_cache(cache, key, request, target) if cache else None
+        kept = lookup.shipped(request, flags[request.anchor], compiler)
         if kept is None:
-            jobs[key] = _Job(request, key, entries)
+            missing[name] = request
         else:
-            outcomes[key] = Outcome(kept, 0.0, "hit")
-    if jobs:
-        check_flags(compiler, target, options)
-        outcomes.update(
-            _compile(list(jobs.values()), compiler, target, options, cache, progress or default_progress(options))
-        )
+            outcomes[name] = Outcome(kept, 0.0, "hit")
+    if missing:
+        try:
+            compiler = compiler or find_compiler(options)
+        except CompilerNotFoundError as error:
+            if not lookup.has_shipped:
+                raise
+            absent = Outcome(Refusal(Reason.NO_COMPILER, f"it is in no cache, and there is {error}"), 0.0, "miss")
+            outcomes.update(dict.fromkeys(missing, absent))
+        else:
+            outcomes.update(_own_or_new(missing, compiler, lookup, target, flags, options, progress))
     results = []
-    for key in keys:
-        results.append(outcomes[key])
-        outcomes[key] = dataclasses.replace(outcomes[key], seconds=0.0)
+    for name in names:
+        results.append(outcomes[name])
+        outcomes[name] = dataclasses.replace(outcomes[name], seconds=0.0)
     return results
 
 
-def key_entries(request: Request, compiler: Compiler, target: Target, options: Options) -> dict[str, str]:
-    """Everything that decides what comes out for a request, by name. `anchor` and `cost` do not."""
-    return {
-        "abi": str(ABI),
-        "compiler": compiler.version,
-        "build": compiler.identity,
-        "flags": key_text(compile_flags(target, options, request.anchor)),
-        "target": str(target),
-        "cpu": host_cpu() if target.is_host else "",
-        "symbol": request.symbol,
-        "arguments": str(request.arguments),
-        "mlir": request.mlir,
-    }
-
-
-def _from_cache(
-    cache: KernelCache, key: str, request: Request, target: Target
-) -> GpuKernel | HostKernel | Refusal | None:
-    """A kept result that passes the checks a new one does."""
-    kept = cache.load(key)
-    if kept is None or isinstance(kept, Refusal):
-        return kept
-    try:
-        if isinstance(kept, HostKernel) is not target.is_host:
-            raise Refusal(Reason.WRONG_TARGET, f"it is not for {target}")
-        if isinstance(kept, HostKernel):
-            return accept_host(kept.vmfb, request)
-        return check_code_object(kept.code_object, kept.symbol, kept.workgroups, kept.operands, target)
-    except Refusal as refusal:
-        cache.discard(key, str(refusal))
-        return None
+def _own_or_new(
+    missing: dict[str, Request],
+    compiler: Compiler,
+    lookup: Lookup,
+    target: Target,
+    flags: dict[str, tuple[str | FileFlag, ...]],
+    options: Options,
+    progress: Progress | None,
+) -> dict[str, Outcome]:
+    """Outcomes by name, of what is in the user's cache and of what has to be compiled."""
+    outcomes: dict[str, Outcome] = {}
+    jobs: dict[str, Job] = {}
+    for name, request in missing.items():
+        entries = key_entries(request, compiler, target, flags[request.anchor])
+        key = cache_key(entries)
+        kept = lookup.kept(key, request)
+        if kept is not None and not unkept(kept, options):
+            outcomes[name] = Outcome(kept, 0.0, "hit")
+            continue
+        lookup.explain(key, entries)
+        order = Order(request, target, flags[request.anchor], options.timeout)
+        jobs[name] = Job(order, key, entries, request.cost)
+    if jobs:
+        check_flags(compiler, target, options)
+        new = _compile(list(jobs.values()), compiler, lookup, options, progress or default_progress(options))
+        outcomes.update({name: new[job.key] for name, job in jobs.items()})
+        if lookup.own is not None:
+            keep_within(lookup.own, options.cache_size)
+    return outcomes
 
 
 def _compile(
-    jobs: list[_Job],
-    compiler: Compiler,
-    target: Target,
-    options: Options,
-    cache: KernelCache | None,
-    progress: Progress,
+    jobs: Sequence[Job], compiler: Compiler, lookup: Lookup, options: Options, progress: Progress
 ) -> dict[str, Outcome]:
-    stop = threading.Event()
-
-    def work(job: _Job) -> Outcome:
-        flags = compile_flags(target, options, job.request.anchor)
-        compiled = compile_order(Order(job.request, target, flags, options.timeout), compiler, stop)
-        if cache is not None and compiled.lasting:
-            cache.store(job.key, job.entries, job.request, compiled.command, compiled.result)
-        return Outcome(compiled.result, compiled.seconds, "off" if cache is None else "miss")
-
-    # The slowest first: started last, it would run alone at the end.
-    jobs = sorted(jobs, key=lambda job: job.request.cost, reverse=True)
-    outcomes = {}
-    pool = concurrent.futures.ThreadPoolExecutor(min(options.worker_count, len(jobs)), "iree-compile")
-    try:
-        progress.begin(len(jobs), str(target), cache is not None and cache.writable)
-        running = {pool.submit(work, job): job for job in jobs}
-        for future in concurrent.futures.as_completed(running):
-            job = running[future]
-            outcomes[job.key] = future.result()
-            progress.done(job.request, outcomes[job.key])
-    finally:
-        # After Ctrl-C, or an error of ours, the compilers still run.
-        stop.set()
-        pool.shutdown(cancel_futures=True)
-        progress.end()
-    return outcomes
+    return Batch(compiler, lookup, options, progress).compile(jobs)

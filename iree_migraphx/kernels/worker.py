@@ -23,10 +23,12 @@ _LONGEST_DETAIL = 300
 # What strerror says where the disk is full or not ours; the compiler passes it on.
 _DISK_ERRORS = ("No space left on device", "Disk quota exceeded", "Read-only file system", "Permission denied")
 
-# What came of the input would come of it again, unlike a time limit, a crash, a full disk or garbled output.
+# What came of the input would come of it again, unlike a crash, a full disk or garbled output. The cache forgets a
+# time limit after a while.
 _LASTING = frozenset(
     {
         Reason.COMPILE_ERROR,
+        Reason.TIMEOUT,
         Reason.MULTI_DISPATCH,
         Reason.FILL_OR_COPY,
         Reason.PUSH_CONSTANTS,

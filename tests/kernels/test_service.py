@@ -9,12 +9,14 @@ from dataclasses import replace
 import pytest
 
 from iree_migraphx.errors import CompilerNotFoundError, OptionError, Reason, Refusal
-from iree_migraphx.kernels import service
-from iree_migraphx.kernels.cache import cache_key
+from iree_migraphx.kernels import lookup, service
 from iree_migraphx.kernels.compiler import Compiler, find_compiler
+from iree_migraphx.kernels.entry import cache_key
+from iree_migraphx.kernels.flags import compile_flags
+from iree_migraphx.kernels.lookup import key_entries
 from iree_migraphx.kernels.model import GpuKernel, HostKernel
 from iree_migraphx.kernels.progress import BarProgress, LineProgress, NoProgress, default_progress
-from iree_migraphx.kernels.service import compile_kernels, key_entries
+from iree_migraphx.kernels.service import compile_kernels
 from iree_migraphx.kernels.targets import parse_target
 
 from .sources import CRASHING, EXP, INVALID, TWO_DOTS, counting_compiler, dot, elementwise, fake_compiler
@@ -38,7 +40,7 @@ def counted(tmp_path, options):
 
 
 def entry(options, number=0):
-    return sorted(path for path in options.cache_dir.glob("*/*"))[number]
+    return sorted(path for path in options.cache_dir.glob("??/*"))[number]
 
 
 @pytest.mark.parametrize(
@@ -147,10 +149,22 @@ def test_passing_refusals_are_not_kept(counted, tmp_path):
         (outcome,) = compile_kernels([CRASHING], GFX942, options)
         assert (outcome.kernel.reason, outcome.cache) == (Reason.COMPILER_CRASH, "miss")
     assert len(runs()) == 2
-    slow = replace(options, iree_bin=fake_compiler(tmp_path / "slow", "sleep 9"), timeout=0.1)
-    for _ in range(2):
-        assert compile_kernels([DOT], GFX942, slow)[0].kernel.reason is Reason.TIMEOUT
-    assert list(options.cache_dir.glob("*/*")) == []
+    assert list(options.cache_dir.glob("??/*")) == []
+
+
+def test_a_time_limit_is_kept_for_a_while_and_as_long_as_there_is_no_more_time(options, tmp_path, monkeypatch):
+    def compiled(timeout=0.2):
+        (outcome,) = compile_kernels([DOT], GFX942, replace(slow, timeout=timeout))
+        assert outcome.kernel.reason is Reason.TIMEOUT
+        return outcome.cache
+
+    slow = replace(options, iree_bin=fake_compiler(tmp_path / "slow", "sleep 9"))
+    assert [compiled(), compiled(), compiled(0.1)] == ["miss", "hit", "hit"]
+    assert [compiled(0.3), compiled(0.3)] == ["miss", "hit"], "there is more time"
+    now = time.time()
+    for later in (25 * 3600, 0.0, -25 * 3600):
+        monkeypatch.setattr("time.time", lambda clock=now + later: clock)
+        assert [compiled(), compiled()] == ["miss", "hit"], later
 
 
 def test_a_damaged_kernel_is_compiled_again(counted, caplog):
@@ -205,9 +219,9 @@ CHANGES = {
 def test_the_key_changes_with_everything_that_decides(options, monkeypatch):
     def key(**changes):
         parts = {**BASE, **changes}
-        monkeypatch.setattr(service, "host_cpu", lambda: parts["cpu"])
-        monkeypatch.setattr(service, "ABI", parts["abi"])
-        flags = replace(options, flags=parts["flags"])
+        monkeypatch.setattr(lookup, "host_cpu", lambda: parts["cpu"])
+        monkeypatch.setattr(lookup, "ABI", parts["abi"])
+        flags = compile_flags(parts["target"], replace(options, flags=parts["flags"]))
         return cache_key(key_entries(parts["request"], parts["compiler"], parts["target"], flags))
 
     keys = {name: key(**change) for name, change in CHANGES.items()}
@@ -219,7 +233,7 @@ def test_the_key_changes_with_everything_that_decides(options, monkeypatch):
 def test_meta_names_what_the_key_is_made_of(options):
     compile_kernels([DOT], GFX942, options)
     meta = json.loads((entry(options) / "meta.json").read_text())
-    made_of = key_entries(DOT, find_compiler(options), GFX942, options)
+    made_of = key_entries(DOT, find_compiler(options), GFX942, compile_flags(GFX942, options))
     assert cache_key(made_of) == meta["key"] == entry(options).name
     assert made_of.pop("mlir") == (entry(options) / "input.mlir").read_text()
     assert meta["made_of"] == made_of

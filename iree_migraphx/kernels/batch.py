@@ -1,0 +1,141 @@
+"""The kernels that have to be compiled: by several compilers at once, each kernel by one process only."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from iree_migraphx.errors import Refusal
+from iree_migraphx.kernels.bundle import wants_bundle, write_bundle
+from iree_migraphx.kernels.cluster import compile_elsewhere, make_parcel
+from iree_migraphx.kernels.compiler import Compiler
+from iree_migraphx.kernels.lookup import Lookup
+from iree_migraphx.kernels.memory import MemoryGate, available_memory
+from iree_migraphx.kernels.model import Outcome
+from iree_migraphx.kernels.progress import Progress
+from iree_migraphx.kernels.worker import Compiled, Order, compile_order
+from iree_migraphx.options import Options
+
+# Between two looks at what other processes compile.
+_PAUSE = 0.1
+# Another process that takes this much longer than it may is suspended, or on a machine that is gone.
+_PATIENCE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An order under its key in the cache, what the key is made of, and how long its compile may seem to take."""
+
+    order: Order
+    key: str
+    entries: dict[str, str]
+    cost: float
+
+
+class Batch:
+    """One set of kernels to compile.
+
+    Args:
+        compiler: what compiles them.
+        lookup: where the results go, and other processes' results come from.
+        options: how many at once, where, and what is kept of a failure.
+        progress: is told, from the calling thread.
+    """
+
+    def __init__(self, compiler: Compiler, lookup: Lookup, options: Options, progress: Progress) -> None:
+        self._compiler = compiler
+        self._lookup = lookup
+        self._cache = lookup.own
+        self._options = options
+        self._progress = progress
+        self._stop = threading.Event()
+        self._gate = MemoryGate(available_memory)
+        self._outcomes: dict[str, Outcome] = {}
+
+    def compile(self, jobs: Sequence[Job]) -> dict[str, Outcome]:
+        """Compile all, the slowest first: started last, it would run alone at the end. Outcomes are by key."""
+        jobs = sorted(jobs, key=lambda job: job.cost, reverse=True)
+        try:
+            self._progress.begin(len(jobs), str(jobs[0].order.target), self._cache is not None and self._cache.writable)
+            if self._options.executor is not None:
+                jobs = self._compile_elsewhere(self._options.executor, jobs)
+            if jobs:
+                self._compile_here(jobs)
+        finally:
+            self._progress.end()
+        return self._outcomes
+
+    def _compile_here(self, jobs: Sequence[Job]) -> None:
+        pool = concurrent.futures.ThreadPoolExecutor(min(self._options.worker_count, len(jobs)), "iree-compile")
+        deadline = time.monotonic() + self._options.timeout + _PATIENCE
+        try:
+            running = {pool.submit(self._try, job, deadline): job for job in jobs}
+            while running:
+                done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+                elsewhere = []
+                for future in done:
+                    job, outcome = running.pop(future), future.result()
+                    if outcome is None:
+                        elsewhere.append(job)
+                    else:
+                        self._note(job, outcome)
+                # They go to the end of the queue: meanwhile there may be something that nobody compiles.
+                running.update({pool.submit(self._try, job, deadline): job for job in elsewhere})
+        finally:
+            # After Ctrl-C, or an error of ours, the compilers still run.
+            self._stop.set()
+            pool.shutdown(cancel_futures=True)
+
+    def _compile_elsewhere(self, executor: concurrent.futures.Executor, jobs: Sequence[Job]) -> list[Job]:
+        where = replace(self._options, executor=None)
+        parcels = [make_parcel(job.order, self._compiler, where) for job in jobs]
+
+        def deliver(number: int, compiled: Compiled) -> None:
+            self._note(jobs[number], self._keep(jobs[number], compiled))
+
+        return [jobs[number] for number in compile_elsewhere(executor, parcels, deliver)]
+
+    def _note(self, job: Job, outcome: Outcome) -> None:
+        self._outcomes[job.key] = outcome
+        self._progress.done(job.order.request, outcome)
+
+    def _try(self, job: Job, deadline: float) -> Outcome | None:
+        """Compile a job, or take what another process has made of it; None while that one is still at it."""
+        with ExitStack() as stack:
+            if self._cache is not None:
+                if not stack.enter_context(self._cache.claim(job.key)) and time.monotonic() < deadline:
+                    self._stop.wait(_PAUSE)
+                    return None
+                made = self._lookup.kept(job.key, job.order.request)
+                if made is not None and not unkept(made, self._options):
+                    return Outcome(made, 0.0, "hit")
+            return self._keep(job, self._compile(job.order))
+
+    def _compile(self, order: Order) -> Compiled:
+        with self._gate.room(self._stop):
+            compiled = compile_order(order, self._compiler, self._stop)
+            self._gate.learn(compiled.peak)
+            crowded = self._gate.crowded
+        if not (compiled.killed and crowded):
+            return compiled
+        # Most likely by a system out of memory. By itself it may have enough.
+        with self._gate.room(self._stop, alone=True):
+            again = compile_order(order, self._compiler, self._stop)
+        return replace(again, seconds=compiled.seconds + again.seconds)
+
+    def _keep(self, job: Job, compiled: Compiled) -> Outcome:
+        result = compiled.result
+        if isinstance(result, Refusal) and wants_bundle(result.reason, self._options):
+            write_bundle(job.order, compiled, result, self._compiler, self._options)
+        if self._cache is not None and compiled.lasting:
+            self._cache.store(job.key, job.entries, job.order.request, compiled.command, result, job.order.timeout)
+        return Outcome(result, compiled.seconds, "off" if self._cache is None else "miss")
+
+
+def unkept(result: object, options: Options) -> bool:
+    """Whether a kept result is not enough: a refusal has no bundle."""
+    return isinstance(result, Refusal) and wants_bundle(result.reason, options)
