@@ -10,12 +10,10 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from iree.compiler import ir
-from iree.compiler.dialects import arith
-
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.model import Instruction, Shape
 from iree_migraphx.lowering import channels_last
+from iree_migraphx.lowering.bindings import arith, ir
 from iree_migraphx.lowering.builder import filled, generic, index_expressions, materialise, pad, reshape
 from iree_migraphx.lowering.pointwise import Element, widen
 from iree_migraphx.lowering.types import accumulator

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-
-from iree.compiler import ir
-from iree.compiler.dialects import linalg, tensor
+from typing import TypeAlias
 
 from iree_migraphx.errors import Reason, Refusal
+from iree_migraphx.lowering.bindings import ir, linalg, tensor
 from iree_migraphx.lowering.pointwise import constant
 from iree_migraphx.lowering.types import mlir_type
 from iree_migraphx.lowering.view import View
 
-Scalars = Callable[[list[ir.Value]], ir.Value]
+Scalars: TypeAlias = "Callable[[list[ir.Value]], ir.Value]"
 
 
 def tensor_type(lens: Sequence[int], type_: str) -> ir.RankedTensorType:

@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from iree.compiler import ir
-from iree.compiler.dialects import linalg
-
+from iree_migraphx.lowering.bindings import ir, linalg
 from iree_migraphx.lowering.builder import filled, materialise, pad, reshape, slice_
 from iree_migraphx.lowering.view import View
 from iree_migraphx.lowering.window import Window

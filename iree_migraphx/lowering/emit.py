@@ -9,14 +9,12 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from iree.compiler import ir
-from iree.compiler.dialects import func
-
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.layout import physical_axes, physical_lens
 from iree_migraphx.ir.model import Instruction, Shape
 from iree_migraphx.lowering import anchors, pointwise, reshapers
 from iree_migraphx.lowering.anchors import Form
+from iree_migraphx.lowering.bindings import func, ir
 from iree_migraphx.lowering.builder import elementwise, tensor_type
 from iree_migraphx.lowering.pointwise import Element
 from iree_migraphx.lowering.view import View

@@ -9,13 +9,11 @@ from __future__ import annotations
 import math as pymath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from iree.compiler import ir
-from iree.compiler.dialects import arith, math
+from typing import Any, TypeAlias
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.model import Instruction
+from iree_migraphx.lowering.bindings import arith, ir, math
 from iree_migraphx.lowering.types import is_float, mlir_type
 
 
@@ -27,7 +25,7 @@ class Element:
     type: str
 
 
-Emit = Callable[[Mapping[str, Any], list[Element]], ir.Value]
+Emit: TypeAlias = "Callable[[Mapping[str, Any], list[Element]], ir.Value]"
 
 
 @dataclass(frozen=True)
@@ -203,9 +201,9 @@ def _prelu(fields: Mapping[str, Any], x: list[Element]) -> ir.Value:
     return arith.select(_less(value, _like(x[0], 0.0)), arith.mulf(value, x[1].value), value)
 
 
-def _compare(predicate: arith.CmpFPredicate) -> Emit:
+def _compare(predicate: str) -> Emit:
     def compare(fields: Mapping[str, Any], x: list[Element]) -> ir.Value:
-        truth = arith.cmpf(predicate, x[0].value, x[1].value)
+        truth = arith.cmpf(getattr(arith.CmpFPredicate, predicate), x[0].value, x[1].value)
         return arith.select(truth, _like(x[0], 1.0), _like(x[0], 0.0))
 
     return compare
@@ -246,26 +244,26 @@ def _equal(a: ir.Value, b: ir.Value) -> ir.Value:
 
 #: Operator -> how it computes one element. Adding an operator is one entry here and one row in tests/lowering.
 POINTWISE: Mapping[str, Pointwise] = {
-    "abs": Pointwise(1, _unary(math.absf)),
-    "add": Pointwise(2, _binary(arith.addf)),
-    "ceil": Pointwise(1, _unary(math.ceil)),
+    "abs": Pointwise(1, _unary(lambda a: math.absf(a))),
+    "add": Pointwise(2, _binary(lambda a, b: arith.addf(a, b))),
+    "ceil": Pointwise(1, _unary(lambda a: math.ceil(a))),
     "clip": Pointwise(3, _clip),
     "convert": Pointwise(1, lambda fields, x: convert(x[0], x[0].type)),
-    "div": Pointwise(2, _binary(arith.divf)),
+    "div": Pointwise(2, _binary(lambda a, b: arith.divf(a, b))),
     "elu": Pointwise(1, _elu, wide=True),
     "erf": Pointwise(1, _erf, wide=True),
-    "exp": Pointwise(1, _unary(math.exp), wide=True),
-    "floor": Pointwise(1, _unary(math.floor)),
-    "greater": Pointwise(2, _compare(arith.CmpFPredicate.OGT)),
+    "exp": Pointwise(1, _unary(lambda a: math.exp(a)), wide=True),
+    "floor": Pointwise(1, _unary(lambda a: math.floor(a))),
+    "greater": Pointwise(2, _compare("OGT")),
     "leaky_relu": Pointwise(1, _leaky_relu),
-    "less": Pointwise(2, _compare(arith.CmpFPredicate.OLT)),
-    "log": Pointwise(1, _unary(math.log), wide=True),
+    "less": Pointwise(2, _compare("OLT")),
+    "log": Pointwise(1, _unary(lambda a: math.log(a)), wide=True),
     "log2": Pointwise(1, _log2, wide=True),
     "max": Pointwise(2, lambda fields, x: _max(x[0].value, x[1].value)),
     "min": Pointwise(2, lambda fields, x: _min(x[0].value, x[1].value)),
-    "mul": Pointwise(2, _binary(arith.mulf)),
-    "nearbyint": Pointwise(1, _unary(math.roundeven)),
-    "neg": Pointwise(1, _unary(arith.negf)),
+    "mul": Pointwise(2, _binary(lambda a, b: arith.mulf(a, b))),
+    "nearbyint": Pointwise(1, _unary(lambda a: math.roundeven(a))),
+    "neg": Pointwise(1, _unary(lambda a: arith.negf(a))),
     "pow": Pointwise(2, _pow, wide=True),
     "prelu": Pointwise(2, _prelu),
     "recip": Pointwise(1, _recip),
@@ -274,8 +272,8 @@ POINTWISE: Mapping[str, Pointwise] = {
     "sigmoid": Pointwise(1, _sigmoid, wide=True),
     "sign": Pointwise(1, _sign),
     "sqdiff": Pointwise(2, _sqdiff),
-    "sqrt": Pointwise(1, _unary(math.sqrt), wide=True),
-    "sub": Pointwise(2, _binary(arith.subf)),
-    "tanh": Pointwise(1, _unary(math.tanh), wide=True),
+    "sqrt": Pointwise(1, _unary(lambda a: math.sqrt(a)), wide=True),
+    "sub": Pointwise(2, _binary(lambda a, b: arith.subf(a, b))),
+    "tanh": Pointwise(1, _unary(lambda a: math.tanh(a)), wide=True),
     "where": Pointwise(3, _where),
 }

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from iree.compiler import ir
-
 from iree_migraphx.errors import Reason, Refusal
+from iree_migraphx.lowering.bindings import ir
 
 #: MIGraphX type -> MLIR type of one element in memory. A bool is a byte there.
 MLIR_TYPES: Mapping[str, str] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from iree.compiler import ir
+from iree_migraphx.lowering.bindings import ir
 
 
 @dataclass(frozen=True)
