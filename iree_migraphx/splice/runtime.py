@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: What IREE's CPU code loads and stores with (IREE_HAL_HEAP_BUFFER_ALIGNMENT, runtime/src/iree/hal/allocator.h).
 ALIGNMENT = 64
 
+#: Columns that are copied at a time: 128 bytes of a float's rows.
+_COLUMNS = 32
+
 _DEVICE_LOCK = threading.Lock()
 _devices: list[Device] = []
 
@@ -33,6 +36,19 @@ def aligned_bytes(size: int) -> npt.NDArray[np.uint8]:
     memory = np.empty(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + size]
+
+
+def copy_in_blocks(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
+    """Copy a transposed view into dense memory a few columns at a time.
+
+    Both sides then stay in the processor's cache; for filters of some megabytes this was 4 to 7 times faster.
+    """
+    if source.ndim == 0 or source.flags.c_contiguous:
+        np.copyto(target, source)
+        return
+    for first in range(0, source.shape[-1], _COLUMNS):
+        columns = slice(first, first + _COLUMNS)
+        np.copyto(target[..., columns], source[..., columns])
 
 
 class Device:
@@ -129,7 +145,7 @@ class LoadedKernel:
     def constant(self, index: int, data: npt.NDArray[Any]) -> Constant:
         """Operand `index` with a value that never changes, to be passed to `run`; `data` in the order of memory."""
         memory = aligned_bytes(data.nbytes)
-        np.copyto(memory.view(data.dtype).reshape(data.shape), data)
+        copy_in_blocks(memory.view(data.dtype).reshape(data.shape), data)
         return Constant(self._views[index].over(self._device.buffer(memory)), memory)
 
     def run(self, pointers: Sequence[int], constants: Mapping[int, Constant], output: int) -> None:

@@ -12,7 +12,7 @@ from iree_migraphx.errors import KernelError
 from iree_migraphx.ir.model import Shape
 from iree_migraphx.kernels.model import HostKernel
 from iree_migraphx.splice import runtime
-from iree_migraphx.splice.runtime import ALIGNMENT, LoadedKernel, aligned_bytes, device
+from iree_migraphx.splice.runtime import ALIGNMENT, LoadedKernel, aligned_bytes, copy_in_blocks, device
 
 from .conftest import LENS
 
@@ -203,3 +203,21 @@ def test_loading_from_several_threads_gives_one_kernel(sub_kernel):
 
     with ThreadPoolExecutor(4) as pool:
         assert len({id(found) for found in pool.map(load, range(4))}) == 1
+
+
+@pytest.mark.parametrize(
+    ("lens", "axes"),
+    [
+        ((70, 5, 3, 3), (2, 3, 1, 0)),
+        ((33, 64), (1, 0)),
+        ((5,), (0,)),
+        ((), ()),
+        ((4, 0), (1, 0)),
+        ((2, 3, 4), (0, 1, 2)),
+    ],
+)
+def test_copying_in_blocks_copies_everything(lens, axes):
+    source = np.random.default_rng(0).random(lens, np.float32).transpose(axes)
+    target = np.full(source.shape, np.nan, np.float32)
+    copy_in_blocks(target, source)
+    np.testing.assert_array_equal(target, source)
