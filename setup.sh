@@ -209,40 +209,6 @@ WRAPPER
   done
 }
 
-#: install_virtual_gpu  build a GPU that only exists in software, for MIGraphX's gpu target on machines without one
-install_virtual_gpu() {
-  install_migraphx
-  install_package
-  local lib=usr/lib/x86_64-linux-gnu real=$VENV_DIR/bin/.python-real wrapper=$VENV_DIR/bin/python-virtual-gpu
-  local migraphx=$MIGRAPHX_DIR packages=$DEBIAN_GPU_PACKAGES
-  # It is made for Debian's MIGraphX, also on a machine that has one of its own.
-  [ -e "$migraphx/.complete" ] || migraphx=$VIRTUAL_DIR/debian packages="$DEBIAN_PACKAGES $packages"
-  if [ ! -e "$VIRTUAL_DIR/debian/.complete" ]; then
-    say "fetching what MIGraphX's gpu target needs without a GPU (about 55 MB, once)"
-    mkdir -p "$VIRTUAL_DIR"
-    # shellcheck disable=SC2086 # one word a package
-    fetch_debian_packages "$VIRTUAL_DIR/debian" $packages
-  fi
-  "$VENV_DIR/bin/python" "$REPO_DIR/tests/virtual_hip/build.py" \
-    "$migraphx/$lib/migraphx/lib" "$VIRTUAL_DIR/debian/usr/include" "$VIRTUAL_DIR/lib" ||
-    die "the virtual GPU could not be built"
-  [ -e "$real" ] || real=$(readlink -f "$VENV_DIR/bin/python")
-  cat >"$wrapper.new" <<WRAPPER
-#!/bin/sh
-unset ROCM_PATH
-exec '$migraphx/$lib/ld-linux-x86-64.so.2' --argv0 "\$0" --library-path '$VIRTUAL_DIR/lib:$VIRTUAL_DIR/debian/$lib:$migraphx/$lib:$migraphx/$lib/migraphx/lib' '$real' "\$@"
-WRAPPER
-  chmod +x "$wrapper.new"
-  mv -f "$wrapper.new" "$wrapper"
-}
-
-#: run_virtual_gpu MODEL [ARG...]  examples/run_onnx.py on a GPU that only exists in software (VIRTUAL_HIP_GFX names it)
-run_virtual_gpu() {
-  [ $# -gt 0 ] || die "run_virtual_gpu needs an ONNX file"
-  install_virtual_gpu
-  IREE_MIGRAPHX_CACHE_DIR=$CACHE_DIR "$VENV_DIR/bin/python-virtual-gpu" "$REPO_DIR/examples/run_onnx.py" --target gpu "$@"
-}
-
 #: config            write an environment script and an example iree-config.yaml into ROOT_DIR
 config() {
   setup_dirs
@@ -282,7 +248,41 @@ run() {
     --input-dim "@x 1 3 320 320" --check --iterations 3 --arch gfx942 --arch gfx90a --arch gfx950 --arch gfx1100 --arch gfx1201
 }
 
-#: test [ARG...]     everything, then the linters and the tests (arguments go to pytest)
+#: install_virtual_gpu  build a GPU that only exists in software, for MIGraphX's gpu target on machines without one
+install_virtual_gpu() {
+  install_migraphx
+  install_package
+  local lib=usr/lib/x86_64-linux-gnu real=$VENV_DIR/bin/.python-real wrapper=$VENV_DIR/bin/python-virtual-gpu
+  local migraphx=$MIGRAPHX_DIR packages=$DEBIAN_GPU_PACKAGES
+  # It is made for Debian's MIGraphX, also on a machine that has one of its own.
+  [ -e "$migraphx/.complete" ] || migraphx=$VIRTUAL_DIR/debian packages="$DEBIAN_PACKAGES $packages"
+  if [ ! -e "$VIRTUAL_DIR/debian/.complete" ]; then
+    say "fetching what MIGraphX's gpu target needs without a GPU (about 55 MB, once)"
+    mkdir -p "$VIRTUAL_DIR"
+    # shellcheck disable=SC2086 # one word a package
+    fetch_debian_packages "$VIRTUAL_DIR/debian" $packages
+  fi
+  "$VENV_DIR/bin/python" "$REPO_DIR/tests/virtual_hip/build.py" \
+    "$migraphx/$lib/migraphx/lib" "$VIRTUAL_DIR/debian" "$VIRTUAL_DIR/lib" ||
+    die "the virtual GPU could not be built"
+  [ -e "$real" ] || real=$(readlink -f "$VENV_DIR/bin/python")
+  cat >"$wrapper.new" <<WRAPPER
+#!/bin/sh
+unset ROCM_PATH
+exec '$migraphx/$lib/ld-linux-x86-64.so.2' --argv0 "\$0" --library-path '$VIRTUAL_DIR/lib:$VIRTUAL_DIR/debian/$lib:$migraphx/$lib:$migraphx/$lib/migraphx/lib' '$real' "\$@"
+WRAPPER
+  chmod +x "$wrapper.new"
+  mv -f "$wrapper.new" "$wrapper"
+}
+
+#: run_virtual_gpu MODEL [ARG...]  examples/run_onnx.py on a GPU that only exists in software (VIRTUAL_HIP_GFX names it)
+run_virtual_gpu() {
+  [ $# -gt 0 ] || die "run_virtual_gpu needs an ONNX file"
+  install_virtual_gpu
+  IREE_MIGRAPHX_CACHE_DIR=$CACHE_DIR "$VENV_DIR/bin/python-virtual-gpu" "$REPO_DIR/examples/run_onnx.py" --target gpu "$@"
+}
+
+#: test [ARG...]     everything, the virtual GPU too, then the linters and the tests (arguments go to pytest)
 test() {
   all
   install_virtual_gpu
@@ -296,7 +296,7 @@ test() {
 
 #: clean             remove what the steps made, but keep downloads that are slow to fetch (MIGraphX)
 clean() {
-  rm -rf "$VENV_DIR" "$VIRTUAL_DIR/lib" "$MODELS_DIR" "$CACHE_DIR" "$ROOT_DIR/env.sh" "$ROOT_DIR/apt"
+  rm -rf "$VENV_DIR" "$VIRTUAL_DIR/lib" "$VIRTUAL_DIR/kernels" "$MODELS_DIR" "$CACHE_DIR" "$ROOT_DIR/env.sh" "$ROOT_DIR/apt"
 }
 
 #: purge             remove everything the steps made

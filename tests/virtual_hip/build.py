@@ -1,6 +1,6 @@
 """Build the virtual HIP device and the stand-ins for MIOpen, rocBLAS and hipBLASLt, as one MIGraphX imports them.
 
-    python build.py MIGRAPHX_LIBRARIES HIP_INCLUDES TARGET
+    python build.py MIGRAPHX_LIBRARIES DEBIAN_TREE TARGET
 
 The names of the libraries, the functions that the stand-ins have and the versions of their symbols are read from
 libmigraphx_gpu and libmigraphx_device.
@@ -23,6 +23,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 
 SOURCES = Path(__file__).parent / "src"
+HIPRTC = "usr/lib/x86_64-linux-gnu/libhiprtc.so.6"
 DEVICE = ("observer.cpp", "memory.cpp", "device.cpp", "module.cpp")
 # Only what a stand-in's caller reads afterwards: argument number and what to put there. Functions whose name says that
 # they create or load something put a handle into argument 0.
@@ -71,16 +72,16 @@ def main() -> None:
     """Build, or say why not."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("migraphx", type=Path, help="folder of libmigraphx_gpu.so")
-    parser.add_argument("includes", type=Path, help="folder of hip/hip_runtime_api.h")
+    parser.add_argument("debian", type=Path, help="folder that holds usr/ with HIP's headers and hiprtc")
     parser.add_argument("target", type=Path, help="folder for the libraries")
     given = parser.parse_args()
     try:
-        build(given.migraphx, given.includes, given.target)
+        build(given.migraphx, given.debian, given.target)
     except BuildError as error:
         sys.exit(f"error: {error}")
 
 
-def build(migraphx: Path, includes: Path, target: Path) -> None:
+def build(migraphx: Path, debian: Path, target: Path) -> None:
     """Write the libraries into the folder `target`, unless they are there and were made from the same sources.
 
     Raises:
@@ -89,7 +90,10 @@ def build(migraphx: Path, includes: Path, target: Path) -> None:
     gpu = read(find(migraphx, "libmigraphx_gpu"))
     device = read(find(migraphx, "libmigraphx_device"))
     compiler = find_compiler()
-    stamp = fingerprint(migraphx, includes, compiler)
+    hiprtc = debian.resolve() / HIPRTC
+    if not hiprtc.exists():
+        raise BuildError(f"{hiprtc} is missing; ./setup.sh install_virtual_gpu fetches it")
+    stamp = fingerprint(migraphx, debian, compiler)
     if (target / "stamp").is_file() and (target / "stamp").read_text() == stamp:
         return
     partial = target.with_name(target.name + ".partial")
@@ -98,10 +102,14 @@ def build(migraphx: Path, includes: Path, target: Path) -> None:
     imports = gpu.imports + device.imports
     hip = one(gpu.needed, "libamdhip64")
     flags = ["-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", f"-I{SOURCES}"]
-    flags += ["-isystem", str(includes)]
+    flags += ["-D__HIP_PLATFORM_AMD__=1", "-isystem", str(debian / "usr/include")]
 
     versions = version_script(imports, hip)
     compile_library(compiler, partial / hip, flags, versions, [SOURCES / name for name in DEVICE])
+
+    build_id = f"{hiprtc.stat().st_size} {hiprtc.stat().st_mtime_ns}"
+    define = [f'-DREAL_HIPRTC="{hiprtc}"', f'-DREAL_HIPRTC_BUILD="{build_id}"']
+    compile_library(compiler, partial / one(gpu.needed, "libhiprtc"), flags + define, "", [SOURCES / "hiprtc.cpp"])
 
     stubs = {
         "libMIOpen": [i for i in imports if i.name.startswith("miopen")],
@@ -145,13 +153,13 @@ def find_compiler() -> str:
     raise BuildError("no C++ compiler was found to build the virtual GPU; install g++ or clang++, or set CXX")
 
 
-def fingerprint(migraphx: Path, includes: Path, compiler: str) -> str:
+def fingerprint(migraphx: Path, debian: Path, compiler: str) -> str:
     """Of everything that a library is made from."""
-    digest = hashlib.sha256(f"{migraphx.resolve()} {includes.resolve()} {compiler}".encode())
+    digest = hashlib.sha256(f"{migraphx.resolve()} {debian.resolve()} {compiler}".encode())
     for path in [Path(__file__), *sorted(SOURCES.iterdir())]:
         digest.update(path.read_bytes())
-    for name in ("libmigraphx_gpu", "libmigraphx_device"):
-        status = find(migraphx, name).stat()
+    for path in (find(migraphx, "libmigraphx_gpu"), find(migraphx, "libmigraphx_device"), debian / HIPRTC):
+        status = path.stat()
         digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()
 

@@ -32,7 +32,6 @@ class Kernel:
     arguments: tuple[Argument, ...]
     workgroup: tuple[int, int, int] | None
     most: int
-    lds: int
 
 
 @functools.lru_cache(maxsize=512)
@@ -51,5 +50,4 @@ def _kernel(entry: dict[str, Any]) -> Kernel:
         tuple(Argument(a[".value_kind"], a[".offset"], a[".size"]) for a in given),
         tuple(required) if required else None,
         entry[".max_flat_workgroup_size"],
-        entry[".group_segment_fixed_size"],
     )

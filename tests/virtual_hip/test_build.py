@@ -23,51 +23,60 @@ def libraries():
 
 
 @pytest.fixture(scope="module")
-def includes():
-    """HIP's headers: the device's own library lies in a folder beside the packages they came with."""
+def debian():
+    """The packages: the device's own library lies in a folder beside theirs."""
     hip.library()
     maps = Path("/proc/self/maps").read_text().split()
     found = next(Path(word) for word in maps if word.endswith("/" + hip.SONAME))
-    return found.parents[1] / "debian/usr/include"
+    return found.parents[1] / "debian"
 
 
-def test_without_a_compiler(libraries, includes, tmp_path, monkeypatch):
+def test_without_a_compiler(libraries, debian, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(BuildError, match=r"install g\+\+ or clang\+\+, or set CXX"):
-        build.build(libraries, includes, tmp_path / "lib")
+        build.build(libraries, debian, tmp_path / "lib")
 
 
-def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(libraries, tmp_path):
-    with pytest.raises(BuildError, match=r"could not build libamdhip64.so.6:\n(.*\n)*.*hip_runtime_api.h"):
-        build.build(libraries, tmp_path, tmp_path / "lib")
+def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(libraries, debian, tmp_path, monkeypatch):
+    compiler = tmp_path / "c++"
+    compiler.write_text("#!/bin/sh\necho no such luck >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    with pytest.raises(BuildError, match=r"could not build libamdhip64.so.6:\nno such luck"):
+        build.build(libraries, debian, tmp_path / "lib")
     assert not (tmp_path / "lib").exists()
 
 
-def test_what_is_there_is_not_built_again(libraries, includes, tmp_path, monkeypatch):
+def test_what_is_there_is_not_built_again(libraries, debian, tmp_path, monkeypatch):
     target = tmp_path / "lib"
     built = []
     monkeypatch.setattr(build, "compile_library", lambda c, library, *_: built.append(library.name))
-    build.build(libraries, includes, target)
-    assert built == ["libamdhip64.so.6", "libMIOpen.so.1", "librocblas.so.4", "libhipblaslt.so.1"]
-    build.build(libraries, includes, target)
-    assert len(built) == 4
+    build.build(libraries, debian, target)
+    assert built == ["libamdhip64.so.6", "libhiprtc.so.6", "libMIOpen.so.1", "librocblas.so.4", "libhipblaslt.so.1"]
+    build.build(libraries, debian, target)
+    assert len(built) == 5
     monkeypatch.setattr(build, "fingerprint", lambda *_: "another")
-    build.build(libraries, includes, target)
-    assert len(built) == 8
+    build.build(libraries, debian, target)
+    assert len(built) == 10
     assert not target.with_name("lib.partial").exists()
 
 
-def test_a_migraphx_without_its_gpu_target(includes, tmp_path):
+def test_without_the_packages(libraries, tmp_path):
+    with pytest.raises(BuildError, match=r"libhiprtc.so.6 is missing; ./setup.sh install_virtual_gpu"):
+        build.build(libraries, tmp_path, tmp_path / "lib")
+
+
+def test_a_migraphx_without_its_gpu_target(debian, tmp_path):
     with pytest.raises(BuildError, match="has no libmigraphx_gpu"):
-        build.build(tmp_path, includes, tmp_path / "lib")
+        build.build(tmp_path, debian, tmp_path / "lib")
 
 
-def test_every_function_that_migraphx_imports_is_there(libraries, includes):
+def test_every_function_that_migraphx_imports_is_there(libraries, debian):
     imported = [*build.read(build.find(libraries, "libmigraphx_gpu")).imports]
     imported += build.read(build.find(libraries, "libmigraphx_device")).imports
     wanted = {i for i in imported if i.library == hip.SONAME}
-    folder = includes.parents[2] / "lib"
+    folder = debian.parent / "lib"
     assert len(wanted) > 35
     assert wanted <= exports(folder / hip.SONAME)
 

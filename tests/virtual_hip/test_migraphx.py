@@ -4,6 +4,7 @@ import ctypes
 import dataclasses
 import json
 import os
+import struct
 import subprocess
 import sys
 
@@ -64,7 +65,11 @@ def test_migraphx_compiles_for(virtual_device, gfx):
         assert np.array(result).shape == (1, 10)
         del program, result
     assert kernels
-    wavefront, _ = PROCESSORS[gfx]
+    # hipDeviceProp_tR0600: sharedMemPerBlock, regsPerBlock and warpSize lie behind name, uuid, luid and totalGlobalMem.
+    properties = ctypes.create_string_buffer(4096)
+    assert hip.library().hipGetDevicePropertiesR0600(properties, 0) == 0
+    local_memory, _, wavefront = struct.unpack_from("<Qii", properties, 296)
+    assert (wavefront, local_memory) == PROCESSORS[gfx]
     for kernel in kernels:
         code_object = bytes(kernel["code_object"])
         assert metadata.kernels(code_object)[kernel["symbol_name"]].most >= kernel["local"]
@@ -165,3 +170,29 @@ print(json.dumps([count.value, status, properties.value.decode(), properties.raw
     run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert json.loads(run.stdout)[:2] == [0, 101]
     assert "VIRTUAL_HIP_GFX=gfx7 is not a list of: gfx90a" in run.stderr
+
+
+def test_a_kernel_is_compiled_once(virtual_device, tmp_path, monkeypatch):
+    monkeypatch.setenv("VIRTUAL_HIP_KERNELS", str(tmp_path / "kept"))
+    b = Builder()
+    program = b.build(b.op("relu", b.param("x", [4, 8])))
+
+    def compiled():
+        made = loaded(program)
+        made.compile(binding.get_target(GPU), offload_copy=False)
+        return binding.save_buffer(made)
+
+    first = compiled()
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").iterdir()}
+    assert times
+    assert compiled() == first
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").iterdir()} == times
+    # What is read is what was kept for just this source and this device.
+    for path in times:
+        path.write_bytes(b"no code object")
+    with pytest.raises(RuntimeError, match="hipErrorInvalidImage"):
+        compiled()
+    assert "no ELF" in virtual_device.faults.pop()
+    virtual_device.use("gfx1100")
+    compiled()
+    assert len(list((tmp_path / "kept").iterdir())) > len(times)

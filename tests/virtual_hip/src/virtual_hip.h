@@ -5,7 +5,6 @@
 // device memory is ordinary memory of the process.
 #pragma once
 
-#define __HIP_PLATFORM_AMD__ 1
 #include <hip/hip_runtime_api.h>
 
 #include <cstddef>
