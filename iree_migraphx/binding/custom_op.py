@@ -51,7 +51,10 @@ class CustomOp(Protocol):
         """
 
     def released(self) -> None:
-        """No program holds the operator any more. A program that is loaded later may hold it again."""
+        """No program holds the operator any more. A program that is loaded later may hold it again.
+
+        Called under a lock: it must not wait for other threads.
+        """
 
 
 @dataclass
@@ -61,6 +64,7 @@ class _Registered:
     Attributes:
         live: copies that MIGraphX holds.
         resting: copies that its table of operators holds.
+        holds: who wants it kept until a program holds it.
         aliases: output_alias by the number of inputs.
         shapes: what compute_shape said, as the C interface's shapes of inputs and result. With assertions on, as Debian
             builds it, MIGraphX asks for every instruction's shape in every run.
@@ -69,12 +73,18 @@ class _Registered:
     op: CustomOp
     live: int = 0
     resting: int = 0
+    holds: int = 0
     aliases: dict[int, int | None] = field(default_factory=dict)
     shapes: list[tuple[list[Handle], Handle]] = field(default_factory=list)
 
     def replace(self, op: CustomOp) -> None:
         """Let another object stand behind the name."""
         self.op, self.aliases, self.shapes = op, {}, []
+
+    def release_unused(self) -> None:
+        """Tell the object where nobody holds it. Under _COUNTING, so that nobody takes hold of it meanwhile."""
+        if self.live == self.resting and not self.holds:
+            self.op.released()
 
     def alias(self, inputs: Sequence[shape]) -> int | None:
         """The input whose memory the result takes."""
@@ -101,10 +111,15 @@ _registered: dict[int, _Registered] = {}
 _names: list[bytes] = []  # MIGraphX stores the pointer of the type's name
 
 
-def register_custom_op(op: CustomOp) -> None:
+def register_custom_op(op: CustomOp, hold: bool = False) -> None:
     """Make an operator known to MIGraphX, before programs that use it are built or loaded.
 
     A name that is registered already gets the new object in place of the old one, in programs that exist too.
+
+    Args:
+        op: the operator.
+        hold: whatever stands behind the name is not released before `let_go`. Other threads may register the name
+            meanwhile, and drop programs that use it.
 
     Raises:
         InputError: the name is empty or belongs to an operator of MIGraphX's own.
@@ -113,24 +128,25 @@ def register_custom_op(op: CustomOp) -> None:
     with _LOCK:
         token = _tokens.get(op.name)
         if token is not None:
-            _registered[token].replace(op)
+            with _COUNTING:
+                _registered[token].replace(op)
+                _registered[token].holds += hold
             return
         if not op.name or _exists(op.name):
             raise InputError(f"{op.name!r} can't name a custom operator: it is empty or one of MIGraphX's own names")
         token = len(_registered) + 1
-        state = _registered[token] = _Registered(op)
+        state = _registered[token] = _Registered(op, holds=int(hold))
         _install(op.name, token, _COPY, _DELETE)
         state.resting = state.live
         _tokens[op.name] = token
 
 
-def release_unused(op: CustomOp) -> None:
-    """Call `released` of an operator that is registered and that no program holds."""
+def let_go(name: str) -> None:
+    """End one hold of `register_custom_op`; where it was the last and no program has the operator, it is released."""
     with _COUNTING:
-        state = _registered.get(_tokens.get(op.name, 0))
-        unused = state is not None and state.op is op and state.live == state.resting
-    if unused:
-        op.released()
+        state = _registered[_tokens[name]]
+        state.holds -= 1
+        state.release_unused()
 
 
 def _exists(name: str) -> bool:
@@ -184,9 +200,7 @@ def _delete(token: int) -> int:
     with _COUNTING:
         state = _registered[token]
         state.live -= 1
-        unused = state.live == state.resting
-    if unused:
-        state.op.released()  # ctypes reports an exception as unraisable and gives MIGraphX 0, which means success
+        state.release_unused()  # ctypes reports an exception as unraisable and gives MIGraphX 0, which means success
     return _SUCCESS
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from iree_migraphx.binding import register_custom_op
-from iree_migraphx.binding.custom_op import release_unused
+from iree_migraphx.binding.custom_op import let_go
 from iree_migraphx.errors import KernelError, Refusal
 from iree_migraphx.ir.edit import Splice, remove_dead, splice_all, unique_ids
 from iree_migraphx.ir.model import Instruction, Program
@@ -67,7 +67,7 @@ def splice_host(
                 if isinstance(placeholder, Exception):
                     refusals[subgraph.name] = placeholder
                     continue
-                register_custom_op(placeholder)
+                register_custom_op(placeholder, hold=True)
                 placeholders.append(placeholder)
                 new: list[Instruction] = []
                 inputs: list[str] = []
@@ -116,5 +116,4 @@ def _placeholder(
 
 def _let_go(placeholders: Sequence[Placeholder]) -> None:
     for placeholder in placeholders:
-        placeholder.keep(False)
-        release_unused(placeholder)
+        let_go(placeholder.name)

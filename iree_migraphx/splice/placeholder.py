@@ -44,7 +44,6 @@ class Placeholder:
         self._result = result
         self._kernel: LoadedKernel | None = device.load(kernel, operands, result)
         self._constants: dict[int, Constant] = {}
-        self._kept = True
         digest = hashlib.sha256(kernel.vmfb)
         for index, literal in sorted(constants.items()):
             self._constants[index] = constant = self._kernel.constant(index, laid_out(literal, operands[index]))
@@ -76,14 +75,9 @@ class Placeholder:
             raise KernelError(f"the kernel of {self.name} was released; compile the model again")
         kernel.run(pointers, self._constants, output)
 
-    def keep(self, kept: bool) -> None:
-        """Hold the kernel though no program has it yet (True), until the program is there (False)."""
-        self._kept = kept
-
     def released(self) -> None:
         """Give back the kernel and the constants: no program holds the operator any more."""
-        if not self._kept:
-            self._kernel, self._constants = None, {}
+        self._kernel, self._constants = None, {}
 
 
 def laid_out(literal: Literal, wanted: Shape) -> npt.NDArray[Any]:

@@ -252,14 +252,30 @@ def test_releases_are_told():
     assert op.releases == before + 1
 
 
-def test_release_unused_tells_what_nobody_holds():
-    op, held = registered(Op()), registered(Op())
-    program = program_of(held)
-    before = held.releases
-    for each in (op, held, Op()):
-        custom_op.release_unused(each)
-    assert (op.releases, held.releases) == (1, before)
+def test_nothing_is_released_that_somebody_holds():
+    first, second = Op(), Op()
+    second.name = first.name
+    mx.register_custom_op(first, hold=True)
+    assert first.releases == 0
+    mx.register_custom_op(second, hold=True)
+    program = program_of(second)
+    custom_op.let_go(first.name)
     del program
+    gc.collect()
+    assert second.releases == 0  # the other one wants to load a program with it
+    program = program_of(second)
+    custom_op.let_go(first.name)
+    assert second.releases == 0
+    del program
+    gc.collect()
+    assert (first.releases, second.releases) == (0, 1)
+
+
+def test_what_was_only_held_is_released_when_let_go():
+    op = Op()
+    mx.register_custom_op(op, hold=True)
+    custom_op.let_go(op.name)
+    assert op.releases == 1
 
 
 def test_exception_of_released_does_not_reach_c(monkeypatch):

@@ -170,6 +170,22 @@ def test_a_failed_compile_does_not_touch_an_equal_program(kernel_options, monkey
     assert_right(program, onnx, {"x": X})
 
 
+def test_an_equal_program_that_comes_and_goes_during_a_compile(kernel_options, monkeypatch):
+    """After the kernels were registered and before MIGraphX has loaded the program, as another thread may do it."""
+    onnx, real = convolutions(seed=15), pipeline.write_program
+
+    def write(program):
+        monkeypatch.setattr(pipeline, "write_program", real)
+        compiled(onnx, kernel_options)
+        gc.collect()
+        return real(program)
+
+    monkeypatch.setattr(pipeline, "write_program", write)
+    program = compiled(onnx, kernel_options)
+    assert pipeline.write_program is real
+    assert_right(program, onnx, {"x": X})
+
+
 def test_thousands_of_runs_with_new_inputs_and_collections(kernel_options):
     """Each result is checked after later runs have reused whatever memory they could."""
     onnx = convolutions(count=2)
