@@ -92,6 +92,11 @@ def prune(cache: KernelCache, limit: int, oldest: float = 0.0) -> list[Item]:
     return removed
 
 
+def clear(cache: KernelCache) -> list[Item]:
+    """Remove everything that the cache has; returns what that was."""
+    return [item for item in items(cache.folder) if cache.remove(item.path)]
+
+
 def verify(cache: KernelCache) -> Iterator[tuple[Item, str]]:
     """What is not as it was written, and how that shows."""
     for item in items(cache.folder):

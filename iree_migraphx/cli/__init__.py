@@ -1,0 +1,1 @@
+"""The command iree-migraphx, one module a subcommand."""
