@@ -153,12 +153,11 @@ class _Job:
 
     def target(self) -> Target:
         """The device to compile for, checked together with the compiler and its flags before any work."""
-        from iree_migraphx.kernels.compiler import find_compiler
-        from iree_migraphx.kernels.flags import check_flags
+        from iree_migraphx.kernels.service import prepare
         from iree_migraphx.kernels.targets import parse_target
 
         target = gpu.device_target(self.options) if self.on_gpu else parse_target(self.options.arch or "host")
-        check_flags(find_compiler(self.options), target, self.options)
+        prepare(target, self.options)
         self.report = replace(self.report, arch=str(target))
         return target
 
@@ -234,7 +233,7 @@ class _Job:
                 chosen = gpu.choose_parsed(program, rules, eligible, target.gfx)
         with self.stage("lower"):
             wanted = [subgraph for subgraph in chosen.subgraphs if subgraph.key not in chosen.refusals]
-            made, refusals = requests(wanted, form)
+            made, refusals = requests(wanted, form, self.options)
         return Plan(program, chosen.subgraphs, made, {**refusals, **chosen.refusals})
 
     def _captured(self, program: Program, how: How) -> gpu.Captured | None:

@@ -76,8 +76,10 @@ STAGES = [
 
 @pytest.mark.parametrize(("home", "name"), STAGES, ids=[name for _, name in STAGES])
 @pytest.mark.parametrize("error", [Boom, MemoryError, OSError])
-def test_whatever_a_stage_raises(kernel_options, monkeypatch, home, name, error):
+def test_whatever_a_stage_raises(kernel_options, monkeypatch, tmp_path, home, name, error):
     failures = []
+    # What has been lowered before is kept, and is not lowered again.
+    options = replace(kernel_options, cache_dir=tmp_path / "empty") if name == "lower" else kernel_options
 
     def fail(*arguments, **how):
         if name == "_subgraph_reports" and failures:
@@ -86,7 +88,7 @@ def test_whatever_a_stage_raises(kernel_options, monkeypatch, home, name, error)
         raise error("boom")
 
     monkeypatch.setattr(home, name, fail)
-    program = compiled(kernel_options)
+    program = compiled(options)
     monkeypatch.undo()
     assert failures
     assert_left_to_migraphx(program, Reason.SPLICE_ERROR, "boom")
@@ -110,7 +112,7 @@ def test_ctrl_c_is_not_swallowed(kernel_options, monkeypatch):
         compiled(kernel_options)
 
 
-def test_a_subgraph_that_can_not_be_lowered_stays_and_the_others_do_not(kernel_options, monkeypatch):
+def test_a_subgraph_that_can_not_be_lowered_stays_and_the_others_do_not(kernel_options, monkeypatch, tmp_path):
     real = emit.lower
 
     def lower(subgraph, *arguments):
@@ -122,7 +124,7 @@ def test_a_subgraph_that_can_not_be_lowered_stays_and_the_others_do_not(kernel_o
     weights = [numpy_helper.from_array(np.ones(lens, np.float32), name) for name, lens in WEIGHTS.items()]
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("MatMul", ["c", "m"], ["y"])]
     onnx = model(nodes, {"x": (1, 4, 12, 12)}, ["y"], weights)
-    program = compiled(kernel_options, onnx)
+    program = compiled(replace(kernel_options, cache_dir=tmp_path / "empty"), onnx)
     convolution, dot = program.iree_report.subgraphs
     assert (convolution.provider, convolution.reason) == ("iree", None)
     assert (dot.provider, dot.reason, dot.detail) == ("migraphx", Reason.UNSUPPORTED_OPERATOR, "not this one")
