@@ -118,9 +118,8 @@ class Batch:
     def _compile(self, order: Order) -> Compiled:
         with self._gate.room(self._stop):
             compiled = compile_order(order, self._compiler, self._stop)
-            self._gate.learn(compiled.peak)
-            crowded = self._gate.crowded
-        if not (compiled.killed and crowded):
+        self._gate.learn(compiled.peak)
+        if not compiled.killed:
             return compiled
         # Most likely by a system out of memory. By itself it may have enough.
         with self._gate.room(self._stop, alone=True):

@@ -55,11 +55,6 @@ class MemoryGate:
         with self._change:
             self._need = max(self._need, int(peak * _MARGIN))
 
-    @property
-    def crowded(self) -> bool:
-        """Whether several run."""
-        return self._running > 1
-
     def _fits(self) -> bool:
         available = self._available()
         # Those that run may all have just started, and not have taken yet what they will.
