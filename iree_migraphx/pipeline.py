@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING
 from iree_migraphx import binding, gpu
 from iree_migraphx.errors import CaptureError, CompilerNotFoundError, OptionError, Reason, Refusal
 from iree_migraphx.ir.constants import fold_constants
+from iree_migraphx.ir.edit import remove_dead
 from iree_migraphx.ir.evaluate import evaluate_with_ref
 from iree_migraphx.ir.loops import with_ordered_loops
-from iree_migraphx.ir.model import Program, Shape
+from iree_migraphx.ir.model import Program
 from iree_migraphx.ir.read import read_program
 from iree_migraphx.ir.write import write_program
 from iree_migraphx.logs import configure
 from iree_migraphx.options import Options
 from iree_migraphx.partition.partition import has_dynamic_shapes, partition
 from iree_migraphx.partition.subgraph import Subgraph
-from iree_migraphx.report import KernelResources, Report, SubgraphReport
+from iree_migraphx.report import Report
+from iree_migraphx.verdict import subgraph_reports
 
 if TYPE_CHECKING:
     from iree_migraphx.kernels.model import HostKernel, Outcome, Request
@@ -51,8 +53,8 @@ def compile(  # noqa: A001 -- the name that users know
     """Compile a program with IREE's kernels in it; what IREE rejects is left to MIGraphX.
 
     Args:
-        program: a parsed program; it is not changed.
-        target: from `get_target`.
+        program: a parsed program, of this package or of ROCm's `migraphx` module; it is not changed.
+        target: from `get_target` of either.
         offload_copy: as MIGraphX's compile.
         fast_math: as MIGraphX's compile.
         exhaustive_tune: as MIGraphX's compile.
@@ -69,6 +71,7 @@ def compile(  # noqa: A001 -- the name that users know
     """
     options = Options.resolve() if options is None else options
     configure(options.debug)
+    program, target = binding.own_program(program), binding.own_target(target)
     job = _Job(options, target.name, program)
     compiled = job.swapped(How(offload_copy, fast_math, exhaustive_tune)) if job.wanted() else None
     if compiled is None:
@@ -86,7 +89,7 @@ def check(program: binding.program, arch: str, options: Options | None = None) -
     """Compile a program's subgraphs for a device and check that MIGraphX could launch the kernels; nothing is run.
 
     Args:
-        program: a parsed program; it is not changed.
+        program: a parsed program, of this package or of ROCm's `migraphx` module; it is not changed.
         arch: "host", or any GPU that IREE knows ("gfx942", "gfx942:sramecc+:xnack-", "mi300x"); none has to be there.
         options: settings; those of the environment by default.
 
@@ -98,11 +101,12 @@ def check(program: binding.program, arch: str, options: Options | None = None) -
     """
     options = Options.resolve() if options is None else options
     configure(options.debug)
+    program = binding.own_program(program)
     job = _Job(replace(options, arch=arch), "gpu" if arch != "host" else "ref", program, checked_only=True)
     target = job.target()
     plan = job.plan(target)
     outcomes = job.compile(plan, target)
-    job.report = replace(job.report, checked_only=True, subgraphs=_subgraph_reports(plan, outcomes, {}))
+    job.report = replace(job.report, checked_only=True, subgraphs=subgraph_reports(plan.subgraphs, outcomes, {}))
     job.announce()
     return job.report
 
@@ -191,14 +195,14 @@ class _Job:
             outcomes = self.compile(plan, target)
             splice = self._splice_gpu if self.on_gpu else self._splice
             compiled, refusals = splice(plan, outcomes, how)
-            self.report = replace(self.report, subgraphs=_subgraph_reports(plan, outcomes, refusals))
+            self.report = replace(self.report, subgraphs=subgraph_reports(plan.subgraphs, outcomes, refusals))
         except Exception as error:
             # Never worse off: the user asked for a program, and MIGraphX can give one without us.
             log.debug("left to MIGraphX", exc_info=True)
             reason = error.reason if isinstance(error, Refusal) else Reason.SPLICE_ERROR
             self._give_up(reason, f"{type(error).__name__}: {error}")
             if plan is not None:
-                left = _subgraph_reports(plan, outcomes, {s.name: error for s in plan.subgraphs})
+                left = subgraph_reports(plan.subgraphs, outcomes, {s.name: error for s in plan.subgraphs})
                 self.report = replace(self.report, subgraphs=left)
             return None
         return compiled if self.report.swapped else None
@@ -217,7 +221,7 @@ class _Job:
             program = found.unfused.program
         else:
             with self.stage("fold"):
-                program = fold_constants(program, evaluate_with_ref)
+                program = remove_dead(fold_constants(program, evaluate_with_ref))
         with self.stage("import"):
             from iree_migraphx.kernels.requests import requests
             from iree_migraphx.lowering import forms
@@ -310,53 +314,3 @@ class _Job:
         log.info("%s", self.report.summary())
         if not self.options.quiet:
             print(self.report.summary(), file=sys.stderr, flush=True)
-
-
-def _subgraph_reports(
-    plan: Plan, outcomes: Mapping[str, Outcome], refused: Mapping[str, Exception]
-) -> tuple[SubgraphReport, ...]:
-    reports = []
-    compiled: set[str] = set()
-    for subgraph in plan.subgraphs:
-        outcome = outcomes.get(subgraph.key)
-        error: Exception | None = refused.get(subgraph.name)
-        kernel: KernelResources | None = None
-        if outcome is not None:
-            if isinstance(outcome.kernel, Refusal):
-                error = outcome.kernel
-            else:
-                kernel = outcome.kernel.resources
-        first = subgraph.key not in compiled
-        compiled.add(subgraph.key)
-        reason = None
-        if error is not None:
-            reason = error.reason if isinstance(error, Refusal) else Reason.SPLICE_ERROR
-        reports.append(
-            SubgraphReport(
-                name=subgraph.name,
-                anchor=subgraph.anchor,
-                operators=subgraph.operators,
-                inputs=tuple(_text(parameter.shape) for parameter in subgraph.parameters),
-                output=_text(subgraph.result_shape),
-                key=subgraph.key,
-                provider="iree" if kernel is not None and error is None else "migraphx",
-                reason=reason,
-                detail=_detail(error),
-                compile_seconds=outcome.seconds if outcome is not None and first else 0.0,
-                cache=("shared" if not first and outcome.cache != "off" else outcome.cache) if outcome else "off",
-                kernel=kernel if error is None else None,
-            )
-        )
-    return tuple(reports)
-
-
-def _detail(error: Exception | None) -> str:
-    if error is None:
-        return ""
-    return error.detail if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
-
-
-def _text(shape: Shape) -> str:
-    """A shape in short: "1x64x56x56 float"."""
-    lens = "x".join(str(length) for length in shape.lens)
-    return f"{lens} {shape.type.removesuffix('_type')}"

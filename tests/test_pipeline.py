@@ -70,7 +70,7 @@ STAGES = [
     (pipeline, "write_program"),
     (binding, "load_buffer"),
     (binding, "save_buffer"),
-    (pipeline, "_subgraph_reports"),
+    (pipeline, "subgraph_reports"),
 ]
 
 
@@ -82,7 +82,7 @@ def test_whatever_a_stage_raises(kernel_options, monkeypatch, tmp_path, home, na
     options = replace(kernel_options, cache_dir=tmp_path / "empty") if name == "lower" else kernel_options
 
     def fail(*arguments, **how):
-        if name == "_subgraph_reports" and failures:
+        if name == "subgraph_reports" and failures:
             return ()
         failures.append(name)
         raise error("boom")

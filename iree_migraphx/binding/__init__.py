@@ -11,7 +11,17 @@ from iree_migraphx.binding.arguments import (
 )
 from iree_migraphx.binding.custom_op import CustomOp, register_custom_op
 from iree_migraphx.binding.datatypes import dynamic_dimension
-from iree_migraphx.binding.files import autocast_fp8, from_official, load, load_buffer, save, save_buffer, to_official
+from iree_migraphx.binding.files import (
+    autocast_fp8,
+    from_official,
+    load,
+    load_buffer,
+    own_program,
+    own_target,
+    save,
+    save_buffer,
+    to_official,
+)
 from iree_migraphx.binding.modules import instruction_ref, module, op
 from iree_migraphx.binding.parse import parse_onnx, parse_onnx_buffer, parse_tf
 from iree_migraphx.binding.programs import program
@@ -35,6 +45,8 @@ __all__ = [
     "load_buffer",
     "module",
     "op",
+    "own_program",
+    "own_target",
     "parse_onnx",
     "parse_onnx_buffer",
     "parse_tf",

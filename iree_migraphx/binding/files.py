@@ -7,7 +7,9 @@ from typing import Any
 
 from iree_migraphx.binding import capi, checks, official, serialized
 from iree_migraphx.binding.programs import program
-from iree_migraphx.errors import FormatError, OptionError
+from iree_migraphx.binding.shapes import shape
+from iree_migraphx.binding.targets import get_target, target
+from iree_migraphx.errors import FormatError, MigraphxError, OptionError
 
 _FORMATS = ("msgpack", "json")
 
@@ -58,6 +60,42 @@ def save_buffer(p: program) -> bytes:
 def from_official(p: object) -> program:
     """The program of ROCm's `migraphx` module as one of this package's; raises as `load`."""
     return load_buffer(official.save(p))
+
+
+def own_program(p: Any) -> program:
+    """The program itself, or this package's form of one of ROCm's `migraphx` module; raises as `load`."""
+    if official.is_official(p):
+        return from_official(p)
+    if not isinstance(p, program):
+        raise TypeError(f"a program is wanted, from parse_onnx or load, not {type(p).__name__}")
+    return p
+
+
+def own_target(t: Any) -> target:
+    """The target itself, or this package's of the same name as one of ROCm's `migraphx` module.
+
+    Raises:
+        MigraphxError: MIGraphX can't compile for it.
+    """
+    if official.is_official(t):
+        return get_target(_target_name(t))
+    if not isinstance(t, target):
+        raise TypeError(f"a target is wanted, from get_target, not {type(t).__name__}")
+    return t
+
+
+def _target_name(theirs: Any) -> str:
+    """One of ROCm's targets doesn't tell its name, but a program that was compiled for it does."""
+    probe = program()
+    main = probe.get_main_module()
+    main.add_return([main.add_parameter("x", shape(type="float", lens=[1]))])
+    compiled = to_official(probe)
+    try:
+        compiled.compile(theirs, offload_copy=False)
+    except RuntimeError as error:
+        raise MigraphxError(f"MIGraphX can't compile for the target that it was given: {error}") from error
+    name: str = serialized.read(official.save(compiled))["targets"][0]["name"]
+    return name
 
 
 def to_official(p: program) -> Any:

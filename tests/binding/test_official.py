@@ -9,9 +9,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import iree_migraphx
 import iree_migraphx.binding as mx
 from iree_migraphx.binding import official
 from iree_migraphx.errors import LibraryNotFoundError
+from iree_migraphx.options import Options
 from tests.binding.models import convolution, parsed, relu
 
 
@@ -46,10 +48,20 @@ def stand_in():
         def __init__(self, own):
             self.own = own
 
+        def compile(self, t, offload_copy=True, fast_math=True, exhaustive_tune=False):
+            if t.own.name == "broken":
+                raise RuntimeError("no such device")
+            self.own.compile(t.own, offload_copy, fast_math, exhaustive_tune)
+
         def to_py(self):
             return "m = p.get_main_module()\n"
 
-    Argument.__module__ = Program.__module__ = "migraphx"
+    class Target:
+        def __init__(self, own):
+            self.own = own
+
+    Argument.__module__ = Program.__module__ = Target.__module__ = "migraphx"
+    module.get_target = lambda name: Target(mx.get_target(name))
     module.shape, module.argument, module.program = Shape, Argument, Program
     module.argument_from_pointer = lambda shape, address: Argument(mx.argument_from_pointer(shape.own, address))
     module.generate_argument = lambda shape: Argument(mx.generate_argument(shape.own))
@@ -148,3 +160,19 @@ def test_pypi_s_placeholder_is_told_apart(monkeypatch):
     monkeypatch.setitem(sys.modules, "migraphx", placeholder)
     with pytest.raises(LibraryNotFoundError, match=r"migraphx/__init__\.py is not ROCm's .*placeholder"):
         official.module()
+
+
+def test_the_pipeline_takes_programs_and_targets_of_rocm(migraphx, tmp_path):
+    program = mx.to_official(parsed(convolution()))
+    compiled = iree_migraphx.compile(
+        program, migraphx.get_target("ref"), options=Options(cache_dir=tmp_path / "cache", quiet=True)
+    )
+    assert compiled.iree_report.swapped == compiled.iree_report.eligible > 0
+    assert isinstance(mx.to_official(compiled), migraphx.program)
+
+
+def test_programs_and_targets_of_nobody_are_refused():
+    with pytest.raises(TypeError, match="a program is wanted"):
+        mx.own_program("model.onnx")
+    with pytest.raises(TypeError, match="a target is wanted"):
+        mx.own_target("ref")
