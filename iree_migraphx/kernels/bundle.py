@@ -8,13 +8,13 @@ import logging
 import platform
 import shlex
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.kernels.compiler import Compiler
 from iree_migraphx.kernels.flags import FileFlag
+from iree_migraphx.kernels.scratch import scratch_folder
 from iree_migraphx.kernels.targets import host_cpu
 from iree_migraphx.kernels.worker import Compiled, Order
 from iree_migraphx.options import Options
@@ -48,12 +48,12 @@ def write_bundle(order: Order, compiled: Compiled, refusal: Refusal, compiler: C
     bundle = folder / f"compile-{refusal.reason.value}-{order.request.symbol}-{order.target.name}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder, ignore_cleanup_errors=True) as unfinished:
-            new = Path(unfinished, "new")
+        with scratch_folder(folder, _UNFINISHED) as unfinished:
+            new = unfinished / "new"
             new.mkdir()
             _write(new, order, compiled, refusal, compiler)
             with contextlib.suppress(FileNotFoundError):
-                bundle.rename(Path(unfinished, "old"))
+                bundle.rename(unfinished / "old")
             new.rename(bundle)
         _drop_oldest(folder)
     except OSError as error:

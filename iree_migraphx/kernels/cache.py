@@ -14,7 +14,6 @@ import logging
 import os
 import shutil
 import stat
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.kernels.entry import CorruptEntryError, Entry, cache_key, read_entry, write_entry
 from iree_migraphx.kernels.model import GpuKernel, HostKernel, Request
+from iree_migraphx.kernels.scratch import scratch_folder
 
 #: Grows whenever an entry written before could be misread, or a kernel be accepted that no longer would be.
 ABI = 3
@@ -143,8 +143,8 @@ class KernelCache:
         made_of = {name: text for name, text in entries.items() if name != "mlir"}
         entry = Entry(key, result, made_of, time.time(), timeout)
         try:
-            with self._unfinished() as folder:
-                new = Path(folder, key)
+            with scratch_folder(self.folder, _UNFINISHED) as folder:
+                new = folder / key
                 new.mkdir(mode=0o700)
                 write_entry(new, entry, request.mlir, command)
                 place = self.entry(key)
@@ -201,8 +201,8 @@ class KernelCache:
         if not self._writable:
             return
         try:
-            with self._unfinished() as folder:
-                new = Path(folder, path.name)
+            with scratch_folder(self.folder, _UNFINISHED) as folder:
+                new = folder / path.name
                 new.write_bytes(data)
                 path.parent.mkdir(mode=0o700, exist_ok=True)
                 new.replace(path)
@@ -212,8 +212,8 @@ class KernelCache:
     def remove(self, path: Path) -> bool:
         """Take an entry or a file away, from all processes at once; whether it was there, and it was us."""
         # Other processes may be removing or rebuilding it too: a rename takes exactly one away.
-        with contextlib.suppress(OSError), self._unfinished() as folder:
-            path.rename(Path(folder, path.name))
+        with contextlib.suppress(OSError), scratch_folder(self.folder, _UNFINISHED) as folder:
+            path.rename(folder / path.name)
             return True
         return False
 
@@ -274,9 +274,6 @@ class KernelCache:
             self.folder,
             error,
         )
-
-    def _unfinished(self) -> tempfile.TemporaryDirectory[str]:
-        return tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=self.folder, ignore_cleanup_errors=True)
 
 
 def _lock(descriptor: int) -> bool | None:

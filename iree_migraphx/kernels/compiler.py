@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
@@ -20,6 +19,7 @@ from elftools.elf.sections import NoteSection
 
 from iree_migraphx.errors import CompilerNotFoundError
 from iree_migraphx.kernels.invoke import run
+from iree_migraphx.kernels.scratch import scratch_folder
 from iree_migraphx.kernels.targets import Target
 from iree_migraphx.options import Options
 
@@ -128,9 +128,9 @@ def _is_program(path: Path) -> bool:
 
 @functools.lru_cache
 def _examine(path: Path, mtime_ns: int, size: int) -> Compiler:
-    with TemporaryDirectory(prefix="iree_migraphx-", ignore_cleanup_errors=True) as folder:
+    with scratch_folder() as folder:
         try:
-            result = run([str(path), "--version"], Path(folder), _PROBE_SECONDS, threading.Event())
+            result = run([str(path), "--version"], folder, _PROBE_SECONDS, threading.Event())
         except OSError as error:
             raise CompilerNotFoundError(f"{path} can't be run ({error}); name another one with IREE_BIN") from error
     lines = [line.strip() for line in result.output.splitlines() if line.strip()]

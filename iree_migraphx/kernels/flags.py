@@ -9,12 +9,12 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from iree_migraphx.config import did_you_mean
 from iree_migraphx.errors import OptionError, TargetError
 from iree_migraphx.kernels.compiler import Compiler, compile_command, flag_name
 from iree_migraphx.kernels.invoke import run
+from iree_migraphx.kernels.scratch import scratch_folder
 from iree_migraphx.kernels.targets import Target, parse_target
 from iree_migraphx.options import Options
 
@@ -162,12 +162,12 @@ def _scopes(options: Options) -> list[tuple[str, ...]]:
 
 
 def _try(given: Sequence[str], compiler: Compiler, target: Target, flags: Iterable[str | FileFlag]) -> None:
-    with TemporaryDirectory(prefix="iree_migraphx-", ignore_cleanup_errors=True) as folder:
-        source, output = Path(folder, "empty.mlir"), Path(folder, "empty.out")
+    with scratch_folder() as folder:
+        source, output = folder / "empty.mlir", folder / "empty.out"
         source.write_text("module {}\n", encoding="utf-8")
-        command = compile_command(compiler, target, write_flags(flags, Path(folder)), source, output)
+        command = compile_command(compiler, target, write_flags(flags, folder), source, output)
         # A module without a function has no .vmfb: stop before.
-        result = run([*command, "--compile-to=hal"], Path(folder), _PROBE_SECONDS, threading.Event())
+        result = run([*command, "--compile-to=hal"], folder, _PROBE_SECONDS, threading.Event())
         if result.status == 0 and output.exists():
             return
     guilty = [flag for flag in given if flag_name(flag) in result.diagnosis]

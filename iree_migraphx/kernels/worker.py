@@ -8,7 +8,6 @@ import signal
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.kernels.accept import accept_gpu, accept_host
@@ -16,6 +15,7 @@ from iree_migraphx.kernels.compiler import Compiler, compile_command, staged_com
 from iree_migraphx.kernels.flags import FileFlag, write_flags
 from iree_migraphx.kernels.invoke import Run, run
 from iree_migraphx.kernels.model import GpuKernel, HostKernel, Request
+from iree_migraphx.kernels.scratch import scratch_folder
 from iree_migraphx.kernels.targets import Target
 
 _LONGEST_DETAIL = 300
@@ -92,8 +92,7 @@ def compile_order(order: Order, compiler: Compiler, stop: threading.Event) -> Co
     request, target = order.request, order.target
     result: GpuKernel | HostKernel | Refusal
     try:
-        with TemporaryDirectory(prefix="iree_migraphx-", ignore_cleanup_errors=True) as name:
-            folder = Path(name)
+        with scratch_folder() as folder:
             source, output = folder / "input.mlir", folder / "output"
             source.write_text(request.mlir, encoding="utf-8")
             command = compile_command(compiler, target, write_flags(order.flags, folder), source, output)
