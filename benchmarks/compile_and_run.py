@@ -21,11 +21,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import models
 from rich.console import Console
 from rich.table import Table
 
 import iree_migraphx as migraphx
+import models
 
 MEASURE = Path(__file__).with_name("measure.py")
 

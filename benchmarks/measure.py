@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import models
 import numpy as np
 
 import iree_migraphx as migraphx
+import models
 from iree_migraphx import Options, pipeline
 
 

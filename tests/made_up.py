@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import hypothesis.strategies as st
 import numpy as np
+
 from programs import Builder
 
 #: Whole numbers up to here are exact. Halves are multiplied and summed in float, then rounded.

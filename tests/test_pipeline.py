@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from onnx import helper, numpy_helper
-from splice.models import X, assert_right, convolutions, model
 
 from iree_migraphx import binding, pipeline
 from iree_migraphx.errors import CompilerNotFoundError, KernelError, MigraphxError, OptionError, Reason, Refusal
@@ -17,6 +16,7 @@ from iree_migraphx.kernels import compiler, requests, service
 from iree_migraphx.lowering import emit
 from iree_migraphx.splice import host
 from iree_migraphx.splice.placeholder import Placeholder
+from splice.models import X, assert_right, convolutions, model
 
 REF = "ref"
 ONNX = convolutions(count=2)

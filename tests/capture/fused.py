@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from programs import Builder
 
 from iree_migraphx.capture.unfuse import Unfused
 from iree_migraphx.ir.model import Instruction, Module, Program, Shape
+from programs import Builder
 
 SCALAR = Shape("float_type", (1,), (0,))
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from programs import Builder, on_ref, recorded
 
 from capture.fused import captured, fusion, names_of, random, scalar_body, shaped, standard, tuple_of
 from iree_migraphx.capture.unfuse import unfuse
 from iree_migraphx.errors import CaptureError
+from programs import Builder, on_ref, recorded
 
 LENS = (2, 3)
 

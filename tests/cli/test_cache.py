@@ -4,12 +4,12 @@ import subprocess
 import sys
 
 import pytest
-from kernels.sources import INVALID, dot
 
 from iree_migraphx.cli.main import main
 from iree_migraphx.kernels.service import compile_kernels
 from iree_migraphx.kernels.targets import parse_target
 from iree_migraphx.options import Options
+from kernels.sources import INVALID, dot
 
 DAY = 86400
 

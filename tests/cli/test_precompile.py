@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from splice.models import convolutions
 
 from iree_migraphx.cli.main import main
+from splice.models import convolutions
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,6 +4,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+
+from iree_migraphx.errors import Reason, Refusal
+from iree_migraphx.ir.model import DTYPES, Shape
+from iree_migraphx.lowering.anchors import ANCHORS, Form
+from iree_migraphx.lowering.emit import lower
 from programs import (
     Builder,
     assert_equal,
@@ -16,11 +21,6 @@ from programs import (
     parameters,
     subgraphs_of,
 )
-
-from iree_migraphx.errors import Reason, Refusal
-from iree_migraphx.ir.model import DTYPES, Shape
-from iree_migraphx.lowering.anchors import ANCHORS, Form
-from iree_migraphx.lowering.emit import lower
 
 
 @dataclass(frozen=True)

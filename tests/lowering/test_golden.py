@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from programs import Builder, subgraphs_of
 
 from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.lowering.emit import lower
+from programs import Builder, subgraphs_of
 
 FOLDER = Path(__file__).parents[1] / "golden"
 

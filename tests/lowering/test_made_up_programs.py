@@ -1,8 +1,13 @@
 """Made-up programs compiled whole, and their subgraphs one by one in the form that GPUs get, against MIGraphX."""
 
-import made_up
 import numpy as np
 from hypothesis import given
+
+import iree_migraphx
+import made_up
+from iree_migraphx import binding
+from iree_migraphx.errors import Reason, Refusal
+from iree_migraphx.lowering.anchors import Form
 from programs import (
     Builder,
     assert_equal,
@@ -14,11 +19,6 @@ from programs import (
     on_ref,
     subgraphs_of,
 )
-
-import iree_migraphx
-from iree_migraphx import binding
-from iree_migraphx.errors import Reason, Refusal
-from iree_migraphx.lowering.anchors import Form
 
 #: What a subgraph may be refused for: IREE's compiler takes everything that is lowered.
 REFUSED = {Reason.UNSUPPORTED_OPERATOR, Reason.UNSUPPORTED_LAYOUT, Reason.UNSUPPORTED_TYPE}

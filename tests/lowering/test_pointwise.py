@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from programs import NAMES, Builder, loaded, on_ref
 
 import iree_migraphx
 from iree_migraphx import binding
 from iree_migraphx.ir.model import DTYPES
 from iree_migraphx.lowering.pointwise import POINTWISE
+from programs import NAMES, Builder, loaded, on_ref
 
 #: Values that operators treat in their own ways, beside the limits of each type.
 COMMON = (0.0, 0.25, 0.5, 1.0, 1.5, 2.5, 3.5, 2.75, 7.0, 11.0, 100.0, np.inf, 0.1, 1 / 3, 0.9999, 2.0, 1e-4, 3.0)

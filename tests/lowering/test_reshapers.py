@@ -3,6 +3,12 @@
 from dataclasses import dataclass
 
 import pytest
+
+from iree_migraphx.errors import Reason, Refusal
+from iree_migraphx.ir.model import Shape
+from iree_migraphx.lowering.anchors import Form
+from iree_migraphx.lowering.emit import lower
+from iree_migraphx.lowering.reshapers import RESHAPERS
 from programs import (
     Builder,
     assert_equal,
@@ -13,12 +19,6 @@ from programs import (
     operands_of,
     subgraphs_of,
 )
-
-from iree_migraphx.errors import Reason, Refusal
-from iree_migraphx.ir.model import Shape
-from iree_migraphx.lowering.anchors import Form
-from iree_migraphx.lowering.emit import lower
-from iree_migraphx.lowering.reshapers import RESHAPERS
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
+from iree_migraphx.ir.model import Program, Shape
+from iree_migraphx.lowering import forms
+from iree_migraphx.lowering.anchors import Form
+from iree_migraphx.partition.grow import HORIZON
+from iree_migraphx.partition.partition import has_dynamic_shapes, partition
 from programs import (
     Builder,
     assert_equal,
@@ -13,12 +19,6 @@ from programs import (
     operands_of,
     subgraphs_of,
 )
-
-from iree_migraphx.ir.model import Program, Shape
-from iree_migraphx.lowering import forms
-from iree_migraphx.lowering.anchors import Form
-from iree_migraphx.partition.grow import HORIZON
-from iree_migraphx.partition.partition import has_dynamic_shapes, partition
 
 
 @pytest.fixture

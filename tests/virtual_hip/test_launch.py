@@ -4,13 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from kernels.sources import dot
 
 from iree_migraphx import binding
 from iree_migraphx.ir.model import Instruction, Module, Program, Shape
 from iree_migraphx.ir.write import write_program
 from iree_migraphx.kernels.service import compile_kernels
 from iree_migraphx.kernels.targets import parse_target
+from kernels.sources import dot
 from virtual_hip.device import Buffer, KernelSpec, VirtualDevice
 from virtual_hip.host import computed_by
 

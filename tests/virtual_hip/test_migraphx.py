@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
-from programs import Builder, loaded, parameters, strided
 
 from iree_migraphx import binding
 from iree_migraphx.ir.read import read_program
 from iree_migraphx.ir.write import write_program
+from programs import Builder, loaded, parameters, strided
 from virtual_hip import hip, metadata
 from virtual_hip.device import GFX
 
