@@ -78,7 +78,7 @@ class LineProgress:
 
 
 class BarProgress:
-    """A bar that disappears at the end, under a line that says what it is about."""
+    """A bar with counts, the time left and the latest name, under a line that says what it is about; it disappears."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -89,13 +89,13 @@ class BarProgress:
         """Show it."""
         # Nobody but a person at a terminal needs rich.
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[latest]}", style="dim"),
             console=Console(file=self._stream),
             transient=True,

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -324,6 +325,7 @@ def test_the_bar_gives_the_terminal_back(options):
     text = stream.getvalue()
     assert "compiling 2 kernels for gfx942" in text
     assert "2/2" in text
+    assert re.search(r"\d:\d\d:\d\d|-:--:--", text), "the time left"
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l"), "the cursor is back"
 
 
