@@ -12,7 +12,7 @@ from iree_migraphx.capture.process import capture
 from iree_migraphx.capture.settle import settle
 from iree_migraphx.capture.unfuse import Unfused, unfuse
 from iree_migraphx.errors import CaptureError, OptionError, Reason, Refusal
-from iree_migraphx.ir.loops import with_ordered_loops
+from iree_migraphx.ir.loops import with_loops_like
 from iree_migraphx.ir.model import Program
 from iree_migraphx.ir.write import write_program
 from iree_migraphx.options import Options, mlir_settings
@@ -82,12 +82,18 @@ def device_target(options: Options) -> Target:
 def captured(program: Program, offload_copy: bool, fast_math: bool, timeout: float) -> Captured:
     """What MIGraphX makes of a parsed program before it lowers it for the current device.
 
+    Args:
+        program: with its loops in order.
+        offload_copy: as MIGraphX's compile.
+        fast_math: as MIGraphX's compile.
+        timeout: seconds that it may take.
+
     Raises:
         CaptureError: it could not be had.
+        Refusal: UNSUPPORTED_OPERATOR for a loop that MIGraphX has changed beyond recognition.
     """
-    fused = with_ordered_loops(
-        capture(write_program(program), current_device().number, offload_copy, fast_math, timeout)
-    )
+    fused = capture(write_program(program), current_device().number, offload_copy, fast_math, timeout)
+    fused = with_loops_like(fused, program)
     unfused = unfuse(fused)
     return Captured(fused, replace(unfused, program=settle(unfused.program)))
 

@@ -127,9 +127,13 @@ def inherited_environment(**changes: str) -> dict[str, str]:
 
 
 def capture_environment(disabled: Sequence[str]) -> dict[str, str]:
-    """The environment of a process in which MIGraphX leaves out these passes, and those that the user leaves out."""
+    """The environment of a process in which MIGraphX leaves out these passes, and those that the user leaves out.
+
+    What MIGraphX says on its standard error is not held back there: the last words before an abort matter.
+    """
     name = "MIGRAPHX_DISABLE_PASSES"
-    return inherited_environment(**{name: ",".join([*filter(None, [os.environ.get(name)]), *disabled])})
+    passes = ",".join([*filter(None, [os.environ.get(name)]), *disabled])
+    return inherited_environment(**{name: passes, "IREE_DEBUG": "2"})
 
 
 @dataclass(frozen=True, slots=True)

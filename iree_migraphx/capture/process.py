@@ -84,7 +84,7 @@ def _run(command: list[str], timeout: float) -> None:
             process.kill()
             raise
     if process.returncode:
-        said = errors[-1][:_LONGEST_DETAIL] if errors else "it said nothing"
+        said = "; ".join(errors[-2:])[:_LONGEST_DETAIL] or "it said nothing"
         status = process.returncode
         if status == REFUSED:
             raise CaptureError(f"MIGraphX can't prepare the program for the gpu: {said}")

@@ -8,6 +8,7 @@ from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.model import Instruction, Module, Program
 
 _ITERATION = "int64_type"
+_OUTPUT = ":#output_"
 
 
 def with_ordered_loops(program: Program) -> Program:
@@ -25,13 +26,48 @@ def with_ordered_loops(program: Program) -> Program:
         if instruction.name != "loop":
             continue
         body = program.modules[instruction.modules[0]]
-        listed = [i for i in body.instructions if i.name == "@param"]
+        listed = _parameters(body)
         inputs = [shapes[value] for value in instruction.inputs]
         orders = [order for order in (listed, listed[::-1]) if _fits(order, inputs)]
         if len(orders) != 1:
             raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"the order of the parameters of the loop {instruction.id!r}")
         program = program.with_module(_reordered(body, orders[0]))
     return program
+
+
+def with_loops_like(program: Program, before: Program) -> Program:
+    """Put the parameters of each loop's body into the order they have in a program that MIGraphX made this one of.
+
+    Those that MIGraphX added follow: the buffers of a loop on the gpu, which it finds by name (targets/gpu/loop.cpp).
+
+    Raises:
+        Refusal: UNSUPPORTED_OPERATOR where a loop's body, or a parameter of it, was not there before.
+    """
+    for instruction in program.instructions():
+        if instruction.name not in ("loop", "gpu::loop"):
+            continue
+        name = instruction.modules[0]
+        if name not in before.modules:
+            raise Refusal(
+                Reason.UNSUPPORTED_OPERATOR, f"the loop {instruction.id!r} has a body that is not the program's"
+            )
+        body = program.modules[name]
+        places = {_name(i): place for place, i in enumerate(_parameters(before.modules[name]))}
+        listed = _parameters(body)
+        passed = [i for i in listed if _OUTPUT not in _name(i)]
+        if {_name(i) for i in passed} != places.keys():
+            raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"the loop {instruction.id!r} has other parameters than before")
+        added = [i for i in listed if _OUTPUT in _name(i)]
+        program = program.with_module(_reordered(body, [*sorted(passed, key=lambda i: places[_name(i)]), *added]))
+    return program
+
+
+def _parameters(module: Module) -> list[Instruction]:
+    return [instruction for instruction in module.instructions if instruction.name == "@param"]
+
+
+def _name(parameter: Instruction) -> str:
+    return str(parameter.operator["parameter"])
 
 
 def _fits(parameters: list[Instruction], inputs: list[Instruction]) -> bool:

@@ -17,6 +17,7 @@ from iree_migraphx import binding
 from iree_migraphx.binding import register_custom_op
 from iree_migraphx.errors import MigraphxError, Reason, Refusal
 from iree_migraphx.ir.edit import Splice, remove_dead, splice_all, unique_ids
+from iree_migraphx.ir.loops import with_loops_like
 from iree_migraphx.ir.model import Instruction, Program, Shape
 from iree_migraphx.ir.read import read_program
 from iree_migraphx.ir.write import shape_fields, write_program
@@ -75,6 +76,9 @@ def compile_gpu(
         offload_copy: as MIGraphX's compile.
         fast_math: as MIGraphX's compile.
         exhaustive_tune: as MIGraphX's compile.
+
+    Raises:
+        Refusal: UNSUPPORTED_OPERATOR for a loop that MIGraphX has changed beyond recognition.
     """
     refusals: dict[str, Refusal | MigraphxError] = {}
     chosen = [subgraph for subgraph in subgraphs if subgraph.key in kernels]
@@ -93,7 +97,7 @@ def compile_gpu(
             compiled = binding.load_buffer(write_program(edited.program))
             compiled.compile(target, offload_copy, fast_math, exhaustive_tune)
             swapped = swap(
-                read_program(binding.save_buffer(compiled)),
+                with_loops_like(read_program(binding.save_buffer(compiled)), edited.program),
                 edited.placeholders,
                 {name: kernels[subgraph.key] for name, subgraph in edited.subgraphs.items()},
             )

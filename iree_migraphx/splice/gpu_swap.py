@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -38,6 +39,8 @@ def swap(program: Program, placeholders: Sequence[GpuPlaceholder], kernels: Mapp
     program = align_scratch(program)
     instructions = {instruction.id: instruction for instruction in program.instructions()}
     known = {placeholder.name: placeholder for placeholder in placeholders}
+    nodes = [instruction for instruction in instructions.values() if instruction.name in known]
+    buffers = Counter(node.inputs[-1] for node in nodes)
     refusals: dict[str, Refusal] = {}
     launches: set[str] = set()
     modules = {}
@@ -47,6 +50,8 @@ def swap(program: Program, placeholders: Sequence[GpuPlaceholder], kernels: Mapp
             placeholder = known.get(instruction.name)
             if placeholder is not None:
                 try:
+                    if buffers[instruction.inputs[-1]] > 1:
+                        raise Refusal(Reason.SPLICE_ERROR, "MIGraphX gave several kernels one buffer")
                     check(instruction, placeholder, instructions)
                 except Refusal as refusal:
                     refusals[placeholder.name] = refusal

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
-from programs import kernels_of
-from virtual_hip.device import VirtualDevice
-from virtual_hip.host import computed_by
 
 from iree_migraphx import binding, pipeline
-from iree_migraphx.ir.model import DTYPES, Program
+from iree_migraphx.ir.model import DTYPES, Instruction, Program, Shape
 from iree_migraphx.ir.read import read_program
 from iree_migraphx.kernels.model import GpuKernel, HostKernel
 from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.options import Options
 from iree_migraphx.partition.subgraph import Subgraph
 from iree_migraphx.splice import gpu
+from programs import kernels_of, strided
+from virtual_hip.device import KernelSpec, VirtualDevice
+from virtual_hip.host import computed_by
 
 
 @dataclass
@@ -64,10 +64,11 @@ def compiled(
         patch.setattr(gpu, "compile_gpu", watched)
         settings = {**{name: getattr(options, name) for name in ("cache_dir", "quiet")}, "eligible": eligible}
         done = pipeline.compile(program, binding.get_target("gpu"), offload_copy, options=Options(**settings))
-    subgraphs, kernels = tried[-1]
+    result = Compiled(done, *tried[-1])
     if compute:
-        register(device, subgraphs, kernels, options)
-    return Compiled(done, subgraphs, kernels)
+        register(device, result.subgraphs, result.kernels, options)
+        register_migraphx(device, result.instructions())
+    return result
 
 
 def register(
@@ -81,6 +82,40 @@ def register(
         arguments = [*(parameter.shape for parameter in subgraph.parameters), subgraph.result_shape]
         kernel = kernels[key]
         device.register(kernel.symbol, computed_by(host, kernel, arguments), kernel.code_object)
+
+
+def register_migraphx(device: VirtualDevice, program: Program) -> None:
+    """Tell the device what MIGraphX's kernels compute that only convert or move elements."""
+    for instruction in program.instructions():
+        if instruction.name != "gpu::code_object":
+            continue
+        fields = instruction.operator
+        moved = fields["symbol_name"].removesuffix("_kernel")
+        if moved in ("concat", "contiguous", "convert"):
+            shapes = [shape_of(given) for given in fields["expected_inputs"]]
+            spec = KernelSpec(tuple(shape.nbytes for shape in shapes), mover(shapes))
+            device.register(fields["symbol_name"], spec, code_object_of(instruction))
+
+
+def mover(shapes: Sequence[Shape]) -> Callable[[list[np.ndarray]], None]:
+    """Operands side by side, along the axis in which they differ from the result, in the result's type."""
+    *operands, result = shapes
+    axis = next((i for i, lens in enumerate(zip(operands[0].lens, result.lens, strict=True)) if len(set(lens)) > 1), 0)
+
+    def compute(buffers: list[np.ndarray]) -> None:
+        values = [strided(b.view(s.dtype), s) for b, s in zip(buffers, shapes, strict=True)]
+        values[-1][...] = np.concatenate(values[:-1], axis)
+
+    return compute
+
+
+def code_object_of(instruction: Instruction) -> bytes:
+    """MIGraphX writes the bytes as numbers, one by one."""
+    return bytes(instruction.operator["code_object"])
+
+
+def shape_of(fields: Mapping[str, Any]) -> Shape:
+    return Shape(fields["type"], tuple(fields["lens"]), tuple(fields["strides"]))
 
 
 def run_on_device(

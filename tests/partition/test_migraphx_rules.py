@@ -1,0 +1,242 @@
+"""The rules of MIGraphX's fuse_mlir pass (release 7.1.1): one row a condition."""
+
+import pytest
+
+from capture.fused import captured, fusion, scalar_body, shaped, standard, tuple_of
+from iree_migraphx.options import MlirSettings, mlir_settings
+from iree_migraphx.partition.migraphx_rules import Mode, accepts, choose, fuses, mode
+from programs import Builder
+
+FAST = "gfx942"
+NOTHING_SAID = MlirSettings()
+
+
+@pytest.mark.parametrize(
+    ("option", "gfx", "text", "wanted"),
+    [
+        ("convolution", "gfx942", "", Mode.FAST),
+        ("convolution", "gfx90a", "", Mode.FAST),
+        ("convolution", "", "", Mode.FAST),
+        ("convolution", "gfx1100", "", Mode.ALL),
+        ("fused_dot", "gfx1201", "", Mode.ALL),
+        ("convolution_backwards", "gfx942", "", Mode.NONE),
+        ("convolution_backwards", "gfx1100", "", Mode.ALL),
+        ("convolution", "gfx942", "convolution", Mode.ALL),
+        ("dot", "gfx942", "convolution", Mode.FAST),
+        ("fused_dot", "gfx942", "fused", Mode.ALL),
+        ("dot", "gfx942", "fused", Mode.FAST),
+        ("dot", "gfx1100", "!dot", Mode.NONE),
+        ("dot", "gfx1100", "convolution,~dot", Mode.NONE),
+        ("fused_convolution", "gfx942", "~fused", Mode.NONE),
+        ("dot", "gfx942", "dot,!dot", Mode.NONE),
+    ],
+)
+def test_modes(option, gfx, text, wanted):
+    settings = mlir_settings({"MIGRAPHX_MLIR_USE_SPECIFIC_OPS": text})
+    assert mode(option, gfx, settings) is wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "disabled"), [("1", True), ("true", True), ("TRUE", False), ("0", False), ("", False)]
+)
+def test_disable(text, disabled):
+    assert mlir_settings({"MIGRAPHX_DISABLE_MLIR": text}).disabled is disabled
+
+
+def anchor(name, *operands, type_="float_type", result=None, **fields):
+    builder = Builder()
+    values = [builder.param(f"a{number}", lens, type_) for number, lens in enumerate(operands)]
+    value = shaped(builder, builder.op(name, *values, **fields), result or standard(1, 1, 1, 1, type_=type_))
+    instructions = {i.id: i for i in builder._instructions}
+    return instructions[value], instructions
+
+
+X = (1, 4, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("weights", "fields", "how", "wanted"),
+    [
+        ((8, 4, 3, 3), {}, Mode.FAST, False),
+        ((8, 4, 3, 3), {}, Mode.ALL, True),
+        ((8, 4, 1, 1), {}, Mode.FAST, True),
+        ((8, 4, 1, 1), {}, Mode.NONE, False),
+        ((8, 4, 6, 6), {}, Mode.FAST, False),
+        ((8, 4, 5, 5), {}, Mode.FAST, True),
+        ((8, 4, 1, 3), {}, Mode.FAST, True),
+        ((4, 1, 3, 3), {"group": 4}, Mode.FAST, True),
+    ],
+)
+def test_convolutions(weights, fields, how, wanted):
+    assert accepts(*anchor("convolution", X, weights, **fields), how) is wanted
+
+
+def test_other_convolutions():
+    three = standard(1, 1, 1)
+    assert accepts(*anchor("convolution", (1, 4, 8), (8, 4, 3), result=three), Mode.FAST)
+    assert not accepts(*anchor("convolution", (1, 4, 8), (4, 1, 3), result=three, group=4), Mode.ALL)
+    assert accepts(*anchor("quant_convolution", X, (8, 4, 3, 3), type_="int8_type"), Mode.FAST)
+    assert accepts(*anchor("convolution_backwards", X, (4, 8, 3, 3)), Mode.ALL)
+    assert not accepts(*anchor("convolution_backwards", X, (4, 2, 3, 3), group=2), Mode.ALL)
+    assert not accepts(*anchor("convolution_backwards", X, (4, 8, 3, 3), type_="int8_type"), Mode.ALL)
+    assert not accepts(*anchor("convolution_backwards", (1, 4, 8), (4, 8, 3)), Mode.ALL)
+    assert not accepts(*anchor("relu", X), Mode.ALL)
+
+
+@pytest.mark.parametrize(
+    ("batch", "m", "k", "n", "wanted"),
+    [
+        ((), 4096, 1023, 4096, True),
+        ((), 4096, 1024, 4096, False),
+        ((), 383, 1024, 384, True),
+        ((), 384, 1024, 384, False),
+        ((2,), 200, 1535, 384, False),
+        ((2,), 190, 1535, 384, True),
+        ((), 4, 1536, 4, False),
+    ],
+)
+def test_dots(batch, m, k, n, wanted):
+    dot = anchor("dot", (*batch, m, k), (*batch, k, n))
+    assert accepts(*dot, Mode.FAST) is wanted
+    assert accepts(*dot, Mode.ALL)
+
+
+def test_dots_of_fp8_are_left_to_the_libraries():
+    fp8 = "fp8e4m3fn_type"
+    assert not accepts(*anchor("dot", (4, 4), (4, 4), type_=fp8), Mode.ALL)
+    assert accepts(*anchor("quant_dot", (4, 4), (4, 4), type_=fp8, result=standard(4, 4)), Mode.ALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "result", "wanted"),
+    [
+        ("add", "float_type", "float_type", True),
+        ("add", "int32_type", "int32_type", True),
+        ("add", "int64_type", "int64_type", False),
+        ("add", "bool_type", "bool_type", False),
+        ("exp", "half_type", "half_type", True),
+        ("exp", "int8_type", "int8_type", False),
+        ("convert", "half_type", "float_type", True),
+        ("convert", "int8_type", "float_type", False),
+        ("convert", "float_type", "int8_type", False),
+        ("convert", "float_type", "fp8e4m3fn_type", False),
+        ("dequantizelinear", "int8_type", "float_type", True),
+        ("max", "float_type", "float_type", False),
+        ("leaky_relu", "float_type", "float_type", False),
+        ("@literal", "float_type", "bool_type", True),
+    ],
+)
+def test_what_fuses(name, given, result, wanted):
+    assert fuses(*anchor(name, (1,), type_=given, result=standard(1, type_=result))) is wanted
+
+
+def chosen(*results, modules, main, gfx=FAST, settings=NOTHING_SAID):
+    return choose(captured(main, *results, modules=modules), gfx, settings).behind
+
+
+def dot(main, x, w, lens=(2, 6)):
+    return shaped(main, main.op("dot", x, w), standard(*lens))
+
+
+def add(prefix="p", *more):
+    inside, (x, y) = scalar_body(prefix, 2)
+    value = inside.op("add", x, y)
+    for name in more:
+        value = inside.op(name, value)
+    return inside.module(prefix, value)
+
+
+def operands(main):
+    return main.param("x", (2, 4)), main.param("w", (4, 6)), main.param("b", (2, 6))
+
+
+def test_a_pointwise_behind_reshapers():
+    main, body = Builder(), add()
+    x, w, _ = operands(main)
+    product = dot(main, x, w)
+    view = shaped(main, main.op("reshape", product, dims=[3, 4]), standard(3, 4))
+    value = fusion(main, "pointwise", body, view, main.param("c", (3, 4)), shape=standard(3, 4))
+    assert chosen(value, modules=[body], main=main) == {product: (view, value)}
+
+
+def test_not_behind_a_broadcast():
+    main, body = Builder(), add()
+    x, w, _ = operands(main)
+    product = dot(main, x, w)
+    wide = shaped(main, main.spread(product, (5, 2, 6)), standard(5, 2, 6))
+    value = fusion(main, "pointwise", body, wide, main.param("c", (5, 2, 6)), shape=standard(5, 2, 6))
+    assert chosen(value, modules=[body], main=main) == {product: ()}
+
+
+def test_one_operator_blocks_all_of_a_pointwise():
+    main, body = Builder(), add("p", "sign")
+    x, w, b = operands(main)
+    product = dot(main, x, w)
+    value = fusion(main, "pointwise", body, product, b, shape=standard(2, 6))
+    assert chosen(value, modules=[body], main=main) == {product: ()}
+
+
+def test_the_first_anchor_wins():
+    """Both operands are dots: the first is fused, the other is its operand."""
+    main, body = Builder(), add()
+    x, w, _ = operands(main)
+    one, two = dot(main, x, w), dot(main, main.param("y", (2, 4)), w)
+    value = fusion(main, "pointwise", body, two, one, shape=standard(2, 6))
+    assert chosen(value, modules=[body], main=main) == {two: (value,), one: ()}
+
+
+def test_not_where_another_operand_depends_on_the_anchor():
+    main, inner, body = Builder(), add("i", "sign"), add()
+    x, w, b = operands(main)
+    product = dot(main, x, w)
+    middle = fusion(main, "pointwise", inner, product, b, shape=standard(2, 6))
+    value = fusion(main, "pointwise", body, product, middle, shape=standard(2, 6))
+    assert chosen(value, modules=[inner, body], main=main) == {product: ()}
+
+
+def test_alone_where_others_read_the_anchor_too():
+    main, body = Builder(), add()
+    x, w, b = operands(main)
+    product = dot(main, x, w)
+    value = fusion(main, "pointwise", body, product, b, shape=standard(2, 6))
+    assert chosen(value, product, modules=[body], main=main) == {product: ()}
+
+
+def test_alone_where_the_pointwise_has_several_results():
+    main = Builder()
+    inside, (x, y) = scalar_body("p", 2)
+    body = inside.module("p", inside.op("add", x, y), inside.op("mul", x, y))
+    x, w, b = operands(main)
+    product = dot(main, x, w)
+    pair = fusion(main, "pointwise", body, product, b, shape=tuple_of(standard(2, 6), standard(2, 6)))
+    value = shaped(main, main.op("get_tuple_elem", pair, index=0), standard(2, 6))
+    assert chosen(value, modules=[body], main=main) == {product: ()}
+
+
+def test_the_types_of_an_anchor_alone():
+    """MIGraphX checks them only there."""
+    main = Builder()
+    value = shaped(
+        main,
+        main.op("dot", main.param("x", (2, 4), "int32_type"), main.param("w", (4, 6), "int32_type")),
+        standard(2, 6, type_="int32_type"),
+    )
+    assert chosen(value, modules=[], main=main) == {}
+
+
+def test_inside_of_fusions_and_branches():
+    """An anchor in a branch is one; the dots of an attention group are that fusion's."""
+    main, attention, branch = Builder(), Builder("g:"), Builder("t:")
+    x, w, b = operands(main)
+    body = attention.module("g", dot(attention, attention.param("x0", (2, 4)), attention.param("x1", (4, 6))))
+    group = fusion(main, "group", body, x, w, shape=standard(2, 6), tag="attention")
+    inner = dot(branch, x, w)
+    then, otherwise = branch.module("t", inner), Builder("e:").module("e", b)
+    pair = main.op("if", main.param("c", (1,), "bool_type"), modules=["t", "e"])
+    assert chosen(group, pair, modules=[body, then, otherwise], main=main) == {inner: ()}
+
+
+def test_nothing_where_mlir_is_disabled():
+    main = Builder()
+    x, w, _ = operands(main)
+    assert chosen(dot(main, x, w), modules=[], main=main, settings=MlirSettings(disabled=True)) == {}
