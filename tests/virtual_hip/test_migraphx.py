@@ -180,11 +180,14 @@ def test_a_kernel_is_compiled_once(virtual_device, tmp_path, monkeypatch):
     def compiled():
         made = loaded(program)
         made.compile(binding.get_target(GPU), offload_copy=False)
-        return binding.save_buffer(made)
+        # MIGraphX may write the same program's instructions in another order.
+        instructions = read_program(binding.save_buffer(made)).instructions()
+        return [bytes(i.operator["code_object"]) for i in instructions if i.name == "gpu::code_object"]
 
     first = compiled()
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").iterdir()}
     assert times
+    assert len(first) == 1
     assert compiled() == first
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").iterdir()} == times
     # What is read is what was kept for just this source and this device.
