@@ -51,7 +51,7 @@ wait
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     pids = tmp_path / "pids"
     wait_until(lambda: pids.exists() and len(pids.read_text().splitlines()) == 3, 20)
-    wait_until(lambda: list((tmp_path / "cache").glob("*/*/meta.json")), 20)
+    wait_until(lambda: list((tmp_path / "cache").glob("??/*/meta.json")), 20)
     started = [int(number) for number in pids.read_text().split()]
     assert all(is_running(each) for each in started)
     yield process, started
@@ -99,13 +99,13 @@ def test_ctrl_c_in_the_middle_of_real_compiles(tmp_path):
     script = SCRIPT.replace('("iree_quick", "iree_b", "iree_c", "iree_d")', repr(names))
     command = [sys.executable, "-c", script, str(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: len(list((tmp_path / "cache").glob("*/*/meta.json"))) >= 3, 30)
+    wait_until(lambda: len(list((tmp_path / "cache").glob("??/*/meta.json"))) >= 3, 30)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
     assert process.returncode == -signal.SIGINT
     assert list((tmp_path / "temporary").iterdir()) == []
     begun = len(log.read_text().splitlines())
-    kept = len(list((tmp_path / "cache").glob("*/*/meta.json")))
+    kept = len(list((tmp_path / "cache").glob("??/*/meta.json")))
     assert 3 <= kept <= begun < len(names)
     log.write_text("")
     subprocess.run(command, cwd=ROOT, check=True)
