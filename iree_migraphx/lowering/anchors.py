@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.model import Instruction, Shape
@@ -67,8 +66,8 @@ def _dot(instruction: Instruction, operands: Sequence[View], form: Form) -> View
         b = _holding(b, [rank - 2])
     return _contract(
         instruction,
-        (a.tensor, index_expressions(a, [*batch, m, k])),
-        (b.tensor, index_expressions(b, [*batch, k, n])),
+        (a.tensor, index_expressions(a, [*map(ir.AffineDimExpr.get, (*batch, m, k))])),
+        (b.tensor, index_expressions(b, [*map(ir.AffineDimExpr.get, (*batch, k, n))])),
         out,
         [*["parallel"] * rank, "reduction"],
         instruction.shape.lens,
@@ -83,14 +82,14 @@ def _convolution(instruction: Instruction, operands: Sequence[View], form: Form)
     if form is Form.CHANNELS_LAST and channels_last.supports(window, x.lens, w.lens):
         return channels_last.convolution(x, w, window, out, accumulator(type_))
     x = pad(x, [0, 0, *window.low], [0, 0, *window.high])
-    loops = _Loops.of(window, x.lens, w.lens, out)
-    if loops.group and loops.depth:
-        x = reshape(x, [x.lens[0], loops.group, loops.depth, *x.lens[2:]])
-    if loops.group and loops.filters:
-        w = reshape(w, [loops.group, loops.filters, *w.lens[1:]])
+    loops = _convolution_loops(window, x.lens, w.lens, out)
+    if "g" in loops and "c" in loops:
+        x = reshape(x, [x.lens[0], loops["g"], loops["c"], *x.lens[2:]])
+    if "g" in loops and "f" in loops:
+        w = reshape(w, [loops["g"], loops["f"], *w.lens[1:]])
     reduced = ["c", *(f"k{i}" for i in range(len(window.kernel)))]
-    w = _holding(w, [len(w.lens) + i for i, role in enumerate(reduced, -len(reduced)) if role in loops.roles])
-    numbers = {role: number for number, role in enumerate(loops.roles)}
+    w = _holding(w, [len(w.lens) + i for i, role in enumerate(reduced, -len(reduced)) if role in loops])
+    numbers = {role: number for number, role in enumerate(loops)}
     dim = {role: ir.AffineDimExpr.get(number) for role, number in numbers.items()}
     zero = ir.AffineConstantExpr.get(0)
     spatial = range(len(window.kernel))
@@ -101,43 +100,35 @@ def _convolution(instruction: Instruction, operands: Sequence[View], form: Form)
     # Without a loop over the depth, the filters' axis of length 1 is left.
     depth = [dim.get("c", zero)]
     w_axes = [*(dim[role] for role in "gf" if role in dim), *depth, *(dim.get(f"k{i}", zero) for i in spatial)]
-    sums = [role for role in loops.roles if role[0] in "ngfo"]
+    sums = [role for role in loops if role[0] in "ngfo"]
     result = _contract(
         instruction,
-        (x.tensor, _substitute(x, x_axes)),
-        (w.tensor, _substitute(w, w_axes)),
+        (x.tensor, index_expressions(x, x_axes)),
+        (w.tensor, index_expressions(w, w_axes)),
         [numbers[role] for role in sums],
-        ["reduction" if role[0] in "ck" else "parallel" for role in loops.roles],
-        [loops.roles[role] for role in sums],
+        ["reduction" if role[0] in "ck" else "parallel" for role in loops],
+        [loops[role] for role in sums],
     )
     return reshape(result, out)
 
 
-@dataclass(frozen=True)
-class _Loops:
-    """The loops of a convolution; those that would run once are left out, where IREE still knows the pattern."""
+def _convolution_loops(window: Window, x: Sequence[int], w: Sequence[int], out: Sequence[int]) -> dict[str, int]:
+    """How far each loop runs: n, g (group), f (filters of a group), o0, o1, … (outputs), c (depth), k0, k1, … (taps).
 
-    group: int | None
-    filters: int | None
-    depth: int | None
-    roles: Mapping[str, int]
-
-    @staticmethod
-    def of(window: Window, x: Sequence[int], w: Sequence[int], out: Sequence[int]) -> _Loops:
-        """Loops n, g (group), f (filters of a group), o0, o1, … (outputs), c (depth of a filter), k0, k1, … (taps)."""
-        grouped = window.group > 1
-        filters, depth = w[0] // window.group, w[1]
-        sizes: list[tuple[str, int | None]] = [
-            ("n", x[0]),
-            ("g", window.group if grouped else None),
-            ("f", filters if filters > 1 or not grouped else None),
-            *((f"o{i}", length) for i, length in enumerate(out[2:])),
-            ("c", depth if depth > 1 or not grouped else None),
-            # One tap makes a matrix product; but with a stride, IREE wants the window's form.
-            *((f"k{i}", size if size > 1 or window.stride[i] > 1 else None) for i, size in enumerate(window.kernel)),
-        ]
-        roles = {role: size for role, size in sizes if size is not None}
-        return _Loops(roles.get("g"), roles.get("f"), roles.get("c"), roles)
+    Loops that would run once are left out, where IREE still knows the pattern without them.
+    """
+    grouped = window.group > 1
+    filters, depth = w[0] // window.group, w[1]
+    sizes: list[tuple[str, int | None]] = [
+        ("n", x[0]),
+        ("g", window.group if grouped else None),
+        ("f", filters if filters > 1 or not grouped else None),
+        *((f"o{i}", length) for i, length in enumerate(out[2:])),
+        ("c", depth if depth > 1 or not grouped else None),
+        # One tap makes a matrix product; but with a stride, IREE wants the window's form.
+        *((f"k{i}", size if size > 1 or window.stride[i] > 1 else None) for i, size in enumerate(window.kernel)),
+    ]
+    return {role: size for role, size in sizes if size is not None}
 
 
 def _convolution_backwards(instruction: Instruction, operands: Sequence[View], form: Form) -> View:
@@ -157,11 +148,11 @@ def _convolution_backwards(instruction: Instruction, operands: Sequence[View], f
     n, spatial = x.lens[0], x.lens[2:]
     places = [f"i{axis}" for axis in range(rank)]
     taps = [f"t{axis}" for axis in range(rank)]
+    wanted = ["n", "k", *(role for pair in zip(places, taps, strict=True) for role in pair)]
+    sums = wanted
     if form is Form.CHANNELS_LAST:
         x = materialise(x, [0, *range(2, rank + 2), 1])
         sums = ["n", *places, *taps, "k"]
-    else:
-        sums = ["n", "k", *(role for pair in zip(places, taps, strict=True) for role in pair)]
     extents = {
         "n": n,
         "k": w.lens[1],
@@ -172,13 +163,12 @@ def _convolution_backwards(instruction: Instruction, operands: Sequence[View], f
     dim = {role: ir.AffineDimExpr.get(number) for role, number in numbers.items()}
     result = _contract(
         instruction,
-        (x.tensor, _substitute(x, [dim["n"], dim["c"], *(dim[role] for role in places)])),
-        (w.tensor, _substitute(w, [dim["c"], dim["k"], *(dim[role] for role in taps)])),
+        (x.tensor, index_expressions(x, [dim["n"], dim["c"], *(dim[role] for role in places)])),
+        (w.tensor, index_expressions(w, [dim["c"], dim["k"], *(dim[role] for role in taps)])),
         [numbers[role] for role in sums],
         [*["parallel"] * len(sums), "reduction"],
         [extents[role] for role in sums],
     )
-    wanted = ["n", "k", *(role for pair in zip(places, taps, strict=True) for role in pair)]
     return reshape(result.transpose(tuple(sums.index(role) for role in wanted)), instruction.shape.lens)
 
 
@@ -208,10 +198,6 @@ def _contract(
 def _holding(view: View, axes: Sequence[int]) -> View:
     """The view, copied where its tensor lacks one of these axes, as only operands say how far a reduction runs."""
     return view if set(axes) <= set(view.axes) else materialise(view)
-
-
-def _substitute(view: View, expressions: Sequence[ir.AffineExpr]) -> list[ir.AffineExpr]:
-    return [ir.AffineConstantExpr.get(0) if axis is None else expressions[axis] for axis in view.axes]
 
 
 def _scaled(expression: ir.AffineExpr, factor: int) -> ir.AffineExpr:

@@ -63,10 +63,9 @@ def generic(
     return result
 
 
-def index_expressions(view: View, loops: Sequence[int] | None = None) -> list[ir.AffineExpr]:
-    """How a view's tensor is indexed where logical axis i runs over loop loops[i] (over loop i by default)."""
-    loops = range(len(view.lens)) if loops is None else loops
-    return [ir.AffineConstantExpr.get(0) if axis is None else ir.AffineDimExpr.get(loops[axis]) for axis in view.axes]
+def index_expressions(view: View, logical: Sequence[ir.AffineExpr]) -> list[ir.AffineExpr]:
+    """How a view's tensor is indexed where its logical axis i is indexed by logical[i]."""
+    return [ir.AffineConstantExpr.get(0) if axis is None else logical[axis] for axis in view.axes]
 
 
 def elementwise(views: Sequence[View], lens: Sequence[int], order: Sequence[int], type_: str, body: Scalars) -> View:
@@ -79,17 +78,13 @@ def elementwise(views: Sequence[View], lens: Sequence[int], order: Sequence[int]
         type_: the result's element type.
         body: builds the element from one scalar a view (and, last, the unused one of the result).
     """
-    loops = {axis: loop for loop, axis in enumerate(order)}
-    zero = ir.AffineConstantExpr.get(0)
-
-    def expressions(view: View) -> list[ir.AffineExpr]:
-        return [zero if axis is None or axis not in loops else ir.AffineDimExpr.get(loops[axis]) for axis in view.axes]
-
     out = tensor.empty([lens[axis] for axis in order], mlir_type(type_))
     identity = [ir.AffineDimExpr.get(loop) for loop in range(len(order))]
-    result = generic(
-        [(view.tensor, expressions(view)) for view in views], (out, identity), ["parallel"] * len(order), body
-    )
+    logical = [ir.AffineConstantExpr.get(0)] * len(lens)
+    for axis, loop in zip(order, identity, strict=True):
+        logical[axis] = loop
+    inputs = [(view.tensor, index_expressions(view, logical)) for view in views]
+    result = generic(inputs, (out, identity), ["parallel"] * len(order), body)
     return View(result, tuple(lens), tuple(order), type_)
 
 

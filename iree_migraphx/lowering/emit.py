@@ -66,11 +66,6 @@ def supports_anchor(instruction: Instruction) -> bool:
     return instruction.name in anchors.ANCHORS
 
 
-def supports_pointwise(instruction: Instruction) -> bool:
-    """Whether this instruction may be fused behind an anchor."""
-    return pointwise.supports(instruction)
-
-
 def supports_reshaper(instruction: Instruction) -> bool:
     """Whether this instruction may be fused as a mere change of view."""
     return instruction.name in reshapers.RESHAPERS and len(instruction.inputs) == 1

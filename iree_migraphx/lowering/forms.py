@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iree_migraphx.lowering import anchors, emit
+from iree_migraphx.lowering import anchors, emit, pointwise
 from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.partition.rules import Rules
 
@@ -26,7 +26,7 @@ def rules(form: Form, standard_operands: bool) -> Rules:
     """
     return Rules(
         anchor=emit.supports_anchor,
-        pointwise=emit.supports_pointwise,
+        pointwise=pointwise.supports,
         reshaper=emit.supports_reshaper,
         reshaper_behind=lambda instruction: (
             emit.supports_reshaper(instruction) and (standard_operands or instruction.name not in RESIZING)

@@ -60,11 +60,6 @@ class Window:
         """Elements from the first to the last tap."""
         return (self.kernel[axis] - 1) * self.dilation[axis] + 1
 
-    @property
-    def pointwise(self) -> bool:
-        """One tap only: the convolution is a matrix product."""
-        return all(size == 1 for size in self.kernel)
-
 
 def without_unread_ends(x: View, window: Window, out: Sequence[int]) -> tuple[View, Window]:
     """Leave out what lies behind the last tap along axes with one output.
