@@ -111,8 +111,14 @@ def _own_or_new(
         jobs[name] = Job(order, key, entries, request.cost)
     if jobs:
         check_flags(compiler, target, options)
-        new = Batch(compiler, lookup, options, progress or default_progress(options)).compile(list(jobs.values()))
+        new = _compile(list(jobs.values()), compiler, lookup, options, progress or default_progress(options))
         outcomes.update({name: new[job.key] for name, job in jobs.items()})
         if lookup.own is not None:
             keep_within(lookup.own, options.cache_size)
     return outcomes
+
+
+def _compile(
+    jobs: Sequence[Job], compiler: Compiler, lookup: Lookup, options: Options, progress: Progress
+) -> dict[str, Outcome]:
+    return Batch(compiler, lookup, options, progress).compile(jobs)
