@@ -37,6 +37,19 @@ class CaptureError(IreeMigraphxError):
     """MIGraphX's own fused program could not be had, or is in a form that is not known."""
 
 
+class HelperError(IreeMigraphxError):
+    """A process in which MIGraphX compiled for the gpu failed.
+
+    Args:
+        message: what became of it, with its last words.
+        refused: MIGraphX said no, in an orderly way; otherwise it crashed, or took too long.
+    """
+
+    def __init__(self, message: str, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
+
+
 class CompilerNotFoundError(IreeMigraphxError):
     """No working iree-compile where IREE_BIN, IREE_TOOL_PATH, the wheel and PATH were searched."""
 

@@ -11,7 +11,7 @@ from iree_migraphx.binding.device import current_device, has_mlir
 from iree_migraphx.capture.process import capture
 from iree_migraphx.capture.settle import settle
 from iree_migraphx.capture.unfuse import Unfused, unfuse
-from iree_migraphx.errors import CaptureError, OptionError, Reason, Refusal
+from iree_migraphx.errors import CaptureError, HelperError, OptionError, Reason, Refusal
 from iree_migraphx.ir.loops import with_loops_like
 from iree_migraphx.ir.model import Program
 from iree_migraphx.ir.write import write_program
@@ -92,7 +92,7 @@ def captured(program: Program, offload_copy: bool, fast_math: bool, timeout: flo
         CaptureError: it could not be had.
         Refusal: UNSUPPORTED_OPERATOR for a loop that MIGraphX has changed beyond recognition.
     """
-    fused = capture(write_program(program), current_device().number, offload_copy, fast_math, timeout)
+    fused = capture(write_program(program), offload_copy, fast_math, timeout)
     fused = with_loops_like(fused, program)
     unfused = unfuse(fused)
     return Captured(fused, replace(unfused, program=settle(unfused.program)))
@@ -162,3 +162,9 @@ def capture_failed(error: CaptureError) -> str:
     """The note of a report whose program was not captured."""
     _log.info("not captured: %s", error)
     return f"MIGraphX's own fused program could not be had, the parsed one was taken instead: {error}"
+
+
+def not_compiled_again(error: HelperError) -> str:
+    """The note of a report whose captured program MIGraphX could not compile."""
+    _log.info("not compiled as captured: %s", error)
+    return f"MIGraphX could not compile its own program again, the parsed one was taken instead: {error}"

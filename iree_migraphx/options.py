@@ -126,14 +126,18 @@ def inherited_environment(**changes: str) -> dict[str, str]:
     return {**os.environ, **changes}
 
 
-def capture_environment(disabled: Sequence[str]) -> dict[str, str]:
-    """The environment of a process in which MIGraphX leaves out these passes, and those that the user leaves out.
+def helper_environment(**changes: str) -> dict[str, str]:
+    """The environment of a process in which MIGraphX compiles for us.
 
-    What MIGraphX says on its standard error is not held back there: the last words before an abort matter.
+    What it says on its standard error is not held back there: the last words before a crash matter.
     """
+    return inherited_environment(IREE_DEBUG="2", **changes)
+
+
+def capture_environment(disabled: Sequence[str]) -> dict[str, str]:
+    """The same, with MIGraphX leaving out these passes, and those that the user leaves out."""
     name = "MIGRAPHX_DISABLE_PASSES"
-    passes = ",".join([*filter(None, [os.environ.get(name)]), *disabled])
-    return inherited_environment(**{name: passes, "IREE_DEBUG": "2"})
+    return helper_environment(**{name: ",".join([*filter(None, [os.environ.get(name)]), *disabled])})
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import asdict, astuple, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from iree_migraphx import binding, gpu
-from iree_migraphx.errors import CaptureError, CompilerNotFoundError, OptionError, Reason, Refusal
+from iree_migraphx.errors import CaptureError, CompilerNotFoundError, HelperError, OptionError, Reason, Refusal
 from iree_migraphx.ir.constants import fold_constants
 from iree_migraphx.ir.edit import remove_dead
 from iree_migraphx.ir.evaluate import evaluate_with_ref
@@ -119,12 +119,14 @@ class Plan:
         program: with its constants folded.
         requests: by the key of the subgraphs that it serves.
         refusals: by key, where there is no MLIR.
+        captured: the program is what MIGraphX itself made of the user's.
     """
 
     program: Program
     subgraphs: Sequence[Subgraph]
     requests: Mapping[str, Request]
     refusals: Mapping[str, Refusal]
+    captured: bool = False
 
 
 @dataclass
@@ -194,7 +196,15 @@ class _Job:
                 return None
             outcomes = self.compile(plan, target)
             splice = self._splice_gpu if self.on_gpu else self._splice
-            compiled, refusals = splice(plan, outcomes, how)
+            try:
+                compiled, refusals = splice(plan, outcomes, how)
+            except HelperError as error:
+                if not plan.captured:
+                    raise
+                self.report = replace(self.report, note=gpu.not_compiled_again(error))
+                plan = self.plan(target)
+                outcomes = self.compile(plan, target)
+                compiled, refusals = splice(plan, outcomes, how)
             self.report = replace(self.report, subgraphs=subgraph_reports(plan.subgraphs, outcomes, refusals))
         except Exception as error:
             # Never worse off: the user asked for a program, and MIGraphX can give one without us.
@@ -238,7 +248,7 @@ class _Job:
         with self.stage("lower"):
             wanted = [subgraph for subgraph in chosen.subgraphs if subgraph.key not in chosen.refusals]
             made, refusals = requests(wanted, form, self.options)
-        return Plan(program, chosen.subgraphs, made, {**refusals, **chosen.refusals})
+        return Plan(program, chosen.subgraphs, made, {**refusals, **chosen.refusals}, found is not None)
 
     def _captured(self, program: Program, how: How) -> gpu.Captured | None:
         """MIGraphX's own fused program; None, and a note in the report, where it could not be had."""
@@ -303,8 +313,9 @@ class _Job:
         try:
             yield
         finally:
-            self.report.seconds[name] = time.perf_counter() - start
-            log.info("%s took %.3f s", name, self.report.seconds[name])
+            seconds = time.perf_counter() - start
+            self.report.seconds[name] = self.report.seconds.get(name, 0.0) + seconds
+            log.info("%s took %.3f s", name, seconds)
 
     def _give_up(self, reason: Reason, note: str) -> None:
         self.report = replace(self.report, reason=reason, note=note)

@@ -12,17 +12,21 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from iree_migraphx import binding
-from iree_migraphx.binding import register_custom_op
-from iree_migraphx.errors import MigraphxError, Reason, Refusal
+from iree_migraphx.capture.helper import device_and_flags, run_helper
+from iree_migraphx.errors import HelperError, Reason, Refusal
 from iree_migraphx.ir.edit import Splice, remove_dead, splice_all, unique_ids
 from iree_migraphx.ir.loops import with_loops_like
 from iree_migraphx.ir.model import Instruction, Program, Shape
 from iree_migraphx.ir.read import read_program
 from iree_migraphx.ir.write import shape_fields, write_program
 from iree_migraphx.kernels.model import GpuKernel
+from iree_migraphx.options import helper_environment
 from iree_migraphx.partition.subgraph import Subgraph
+from iree_migraphx.splice.gpu_child import pack
 from iree_migraphx.splice.gpu_placeholder import GpuPlaceholder
 from iree_migraphx.splice.gpu_swap import swap
 
@@ -32,6 +36,8 @@ CONVERTED_TYPES = frozenset({"double_type", "int16_type", "int64_type", "uint16_
 
 #: Compiles by MIGraphX before the whole program is left to it.
 _ATTEMPTS = 4
+
+_CHILD = "iree_migraphx.splice.gpu_child"
 
 _log = logging.getLogger(__name__)
 
@@ -46,13 +52,13 @@ class GpuCompiled:
     """
 
     program: binding.program | None
-    refusals: Mapping[str, Refusal | MigraphxError]
+    refusals: Mapping[str, Refusal]
 
 
 @dataclass(frozen=True, slots=True)
 class _Edited:
     program: Program
-    placeholders: Sequence[GpuPlaceholder]
+    placeholders: list[GpuPlaceholder]
     subgraphs: Mapping[str, Subgraph]
 
 
@@ -78,43 +84,56 @@ def compile_gpu(
         exhaustive_tune: as MIGraphX's compile.
 
     Raises:
+        HelperError: MIGraphX crashed, or refused the program for something else than a placeholder.
+        MigraphxError: it can't load what it compiled, with the kernels in it.
         Refusal: UNSUPPORTED_OPERATOR for a loop that MIGraphX has changed beyond recognition.
+        OSError: the files of the process that compiles can't be written or read.
     """
-    refusals: dict[str, Refusal | MigraphxError] = {}
+    refusals: dict[str, Refusal] = {}
     chosen = [subgraph for subgraph in subgraphs if subgraph.key in kernels]
     for subgraph in chosen:
         types = {parameter.shape.type for parameter in subgraph.parameters} | {subgraph.result_shape.type}
         if types & CONVERTED_TYPES:
             converted = ", ".join(sorted(types & CONVERTED_TYPES))
             refusals[subgraph.name] = Refusal(Reason.UNSUPPORTED_TYPE, f"MIGraphX's gpu target converts {converted}")
-    target = binding.get_target("gpu")
     for _ in range(_ATTEMPTS):
         chosen = [subgraph for subgraph in chosen if subgraph.name not in refusals]
         if not chosen:
             break
         edited = _with_placeholders(program, chosen, kernels)
+        found: Mapping[str, Refusal]
         try:
-            compiled = binding.load_buffer(write_program(edited.program))
-            compiled.compile(target, offload_copy, fast_math, exhaustive_tune)
+            compiled = _compiled_apart(edited, offload_copy, fast_math, exhaustive_tune)
             swapped = swap(
-                with_loops_like(read_program(binding.save_buffer(compiled)), edited.program),
+                with_loops_like(compiled, edited.program),
                 edited.placeholders,
                 {name: kernels[subgraph.key] for name, subgraph in edited.subgraphs.items()},
             )
             if not swapped.refusals:
-                # Both would keep their constants on the device, under the same names.
-                del compiled
                 return GpuCompiled(binding.load_buffer(write_program(swapped.program)), refusals)
-            found: Mapping[str, Refusal | MigraphxError] = swapped.refusals
-        except MigraphxError as error:
+            found = swapped.refusals
+        except HelperError as error:
             named = [name for name in edited.subgraphs if re.search(rf"\b{re.escape(name)}\b", str(error))]
-            found = dict.fromkeys(named or edited.subgraphs, error)
+            if not error.refused or not named:
+                raise
+            found = dict.fromkeys(named, Refusal(Reason.SPLICE_ERROR, f"MIGraphX can't compile around it: {error}"))
         refusals.update({edited.subgraphs[name].name: error for name, error in found.items()})
         _log.info("compiling again without %d subgraphs: %s", len(found), "; ".join(map(str, found.values())))
     given_up = Refusal(Reason.SPLICE_ERROR, f"{_ATTEMPTS} compiles by MIGraphX, and each refused some kernels")
     return GpuCompiled(
         None, refusals | {subgraph.name: given_up for subgraph in chosen if subgraph.name not in refusals}
     )
+
+
+def _compiled_apart(edited: _Edited, *how: bool) -> Program:
+    """The program as MIGraphX compiles it for the current device, in a process of its own."""
+    with TemporaryDirectory(prefix="iree_migraphx-", ignore_cleanup_errors=True) as folder:
+        placeholders, source, result = (Path(folder, name) for name in ("placeholders", "program.mxr", "compiled.mxr"))
+        placeholders.write_bytes(pack(edited.placeholders))
+        source.write_bytes(write_program(edited.program))
+        arguments = [str(placeholders), str(source), str(result), *device_and_flags(*how)]
+        run_helper(_CHILD, arguments, helper_environment())
+        return read_program(result.read_bytes())
 
 
 def _with_placeholders(program: Program, chosen: Sequence[Subgraph], kernels: Mapping[str, GpuKernel]) -> _Edited:
@@ -130,7 +149,6 @@ def _with_placeholders(program: Program, chosen: Sequence[Subgraph], kernels: Ma
         counts[subgraph.key] = counts.get(subgraph.key, 0) + 1
         name = f"{kernel.symbol}_{_digest(shapes, subgraph.result_shape)}_{counts[subgraph.key]}"
         placeholder = GpuPlaceholder(name, shapes, subgraph.result_shape)
-        register_custom_op(placeholder)
         placeholders.append(placeholder)
         by_name[name] = subgraph
         size = subgraph.result_shape.nbytes

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,11 @@ from gpu import nets
 from gpu.harness import compiled, run_on_device
 from gpu.test_programs import assert_right, inputs_of
 from iree_migraphx import binding, pipeline
-from iree_migraphx.errors import OptionError, Reason, Refusal
+from iree_migraphx.errors import HelperError, OptionError, Reason, Refusal
 from iree_migraphx.ir.model import Instruction, Module, Shape
 from iree_migraphx.ir.read import read_program
 from iree_migraphx.partition.subgraph import Subgraph
-from iree_migraphx.splice import gpu, gpu_swap
+from iree_migraphx.splice import gpu, gpu_child, gpu_swap
 from iree_migraphx.splice.gpu_placeholder import GpuPlaceholder
 from splice.models import X, convolutions, expected
 
@@ -87,19 +88,54 @@ def test_a_kernel_that_can_not_be_put_in_is_compiled_around(virtual_device, kern
 
 def test_a_placeholder_that_migraphx_stumbles_over(virtual_device, kernel_options, monkeypatch):
     """The compile fails and names it; the others stay."""
-    original = GpuPlaceholder.compute_shape
 
-    def compute_shape(self, inputs):
-        if self.result.lens == (1, 4, 12, 12) and inputs[-1].type_string() == "float_type":
-            raise ValueError("no such shape")
-        return original(self, inputs)
+    def pack(placeholders):
+        return gpu_child.pack(
+            [
+                GpuPlaceholder(p.name, [WANTED] * len(p.operands), p.result) if p.result.lens == (1, 4, 12, 12) else p
+                for p in placeholders
+            ]
+        )
 
-    monkeypatch.setattr(GpuPlaceholder, "compute_shape", compute_shape)
+    monkeypatch.setattr(gpu, "pack", pack)
     done = compiled(nets.residual(), kernel_options, virtual_device, compute=False)
     assert (done.report.eligible, done.report.swapped) == (4, 3)
     (left,) = (s for s in done.report.subgraphs if s.reason)
     assert left.reason is Reason.SPLICE_ERROR
-    assert "no such shape" in left.detail
+    assert "operand 0 of iree_convolution" in left.detail
+
+
+def test_a_crash_of_migraphx_over_its_own_program(virtual_device, kernel_options, monkeypatch):
+    """What it made of the program is not what its passes were tried on: then the parsed one is taken."""
+    original, failed = gpu._compiled_apart, []
+
+    def crash(*arguments):
+        if not failed:
+            failed.append(arguments)
+            raise HelperError("ended by SIGABRT")
+        return original(*arguments)
+
+    monkeypatch.setattr(gpu, "_compiled_apart", crash)
+    onnx = nets.residual()
+    done = compiled(onnx, kernel_options, virtual_device)
+    assert "the parsed one was taken instead: ended by SIGABRT" in done.report.note
+    assert_right(done, virtual_device, onnx, inputs_of(onnx), False)
+
+
+def test_a_crash_of_migraphx_whatever_it_is_given(virtual_device, kernel_options, monkeypatch):
+    monkeypatch.setattr(gpu, "_CHILD", "gpu.aborting")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    done = compiled(convolutions(count=2), kernel_options, virtual_device, compute=False)
+    assert done.report.swapped == 0
+    assert "ended by SIGABRT" in done.report.note
+    assert all(s.reason is Reason.SPLICE_ERROR for s in done.report.subgraphs)
+    assert "gpu::convolution" in repr(done.program)
+
+
+def test_placeholders_reach_the_other_process():
+    sent = [GpuPlaceholder("a", [WANTED, Shape("half_type", (2, 2), (1, 2))], WANTED), GpuPlaceholder("b", [], WANTED)]
+    received = gpu_child.unpack(gpu_child.pack(sent))
+    assert [(p.name, p.operands, p.result) for p in received] == [(p.name, p.operands, p.result) for p in sent]
 
 
 def test_attempts_come_to_an_end(virtual_device, kernel_options, monkeypatch):
