@@ -28,7 +28,7 @@ class Options:
 
     Attributes:
         disable: leave everything to MIGraphX (IREE_DISABLE=1).
-        debug: 0 one line, 1 what happens, 2 everything, on stderr (IREE_DEBUG).
+        debug: 0 one line, 1 what happens, 2 everything, on stderr (IREE_DEBUG); None is 0 with progress.
         iree_bin: the compiler, or the folder it is in (IREE_BIN); None searches IREE_TOOL_PATH, the wheel, PATH.
         iree_tool_path: a folder with IREE's tools (IREE_TOOL_PATH), searched after `iree_bin`.
         flags: extra flags for iree-compile (from the YAML file that IREE_CONFIG names); a tuple is for every kernel.
@@ -56,7 +56,7 @@ class Options:
     """
 
     disable: bool = False
-    debug: int = 0
+    debug: int | None = None
     iree_bin: Path | None = None
     iree_tool_path: Path | None = None
     flags: tuple[str, ...] | Flags = ()
@@ -75,13 +75,23 @@ class Options:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        _require(self.debug in (0, 1, 2), "debug (IREE_DEBUG)", self.debug, "0, 1 or 2")
+        _require(self.debug in (None, 0, 1, 2), "debug (IREE_DEBUG)", self.debug, "0, 1 or 2")
         _require(self.eligible in (None, "migraphx", "all"), "eligible", self.eligible, '"migraphx" or "all"')
         _require(self.workers >= 0, "workers", self.workers, "0 (one a core) or more")
         _require(self.threads >= 0, "threads", self.threads, "0 (one a core) or more")
         _require(self.timeout > 0, "timeout", self.timeout, "a number of seconds above 0")
         _require(self.cache_size >= 0, "cache_size", self.cache_size, "megabytes, or 0 for no limit")
         _require(self.capture_timeout > 0, "capture_timeout", self.capture_timeout, "a number of seconds above 0")
+
+    @property
+    def debug_level(self) -> int:
+        """How much is said: `debug`, unset as 0."""
+        return self.debug or 0
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether progress is shown while kernels compile; who asks for level 0 wants one line and no more."""
+        return not self.quiet and self.debug != 0
 
     @property
     def scoped_flags(self) -> Flags:

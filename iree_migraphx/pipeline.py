@@ -70,7 +70,7 @@ def compile(  # noqa: A001 -- the name that users know
         MigraphxError: MIGraphX itself can't compile the program.
     """
     options = Options.resolve() if options is None else options
-    configure(options.debug)
+    configure(options.debug_level)
     program, target = binding.own_program(program), binding.own_target(target)
     job = _Job(options, target.name, program)
     compiled = job.swapped(How(offload_copy, fast_math, exhaustive_tune)) if job.wanted() else None
@@ -100,7 +100,7 @@ def check(program: binding.program, arch: str, options: Options | None = None) -
         FormatError: the program can't be read.
     """
     options = Options.resolve() if options is None else options
-    configure(options.debug)
+    configure(options.debug_level)
     program = binding.own_program(program)
     job = _Job(replace(options, arch=arch), "gpu" if arch != "host" else "ref", program, checked_only=True)
     target = job.target()

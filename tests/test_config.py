@@ -43,7 +43,7 @@ def test_any_other_setting(config):
 def test_default_then_yaml_then_environment_then_argument(config):
     text = "workers: 3\nthreads: 3\ntimeout: 3\nflags: [--a]\n"
     options = config(text, {"IREE_MIGRAPHX_WORKERS": "4", "IREE_MIGRAPHX_THREADS": "4"}, threads=5)
-    assert (options.workers, options.threads, options.timeout, options.debug) == (4, 5, 3.0, 0)
+    assert (options.workers, options.threads, options.timeout, options.debug_level) == (4, 5, 3.0, 0)
     assert config(text, flags=("--b",)).flags == ("--b",)
 
 

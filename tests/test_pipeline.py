@@ -14,6 +14,7 @@ from iree_migraphx import binding, pipeline
 from iree_migraphx.errors import CompilerNotFoundError, KernelError, MigraphxError, OptionError, Reason, Refusal
 from iree_migraphx.kernels import compiler, requests, service
 from iree_migraphx.lowering import emit
+from iree_migraphx.options import Options
 from iree_migraphx.splice import host
 from iree_migraphx.splice.placeholder import Placeholder
 from splice.models import X, assert_right, convolutions, model
@@ -372,6 +373,12 @@ def test_the_summary_goes_to_stderr_unless_quiet(kernel_options, capfd):
     assert out == ""
     assert err == program.iree_report.summary() + "\n"
     assert "2 of 2 subgraphs on IREE (host), 1 distinct kernels" in err
+
+
+def test_level_0_says_one_line_even_while_kernels_compile(tmp_path, capfd):
+    program = compiled(Options(cache_dir=tmp_path / "empty", debug=0))
+    assert program.iree_report.subgraphs[0].cache == "miss"
+    assert capfd.readouterr() == ("", program.iree_report.summary() + "\n")
 
 
 def test_check_compiles_and_runs_nothing(kernel_options):

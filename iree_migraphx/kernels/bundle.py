@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 def wants_bundle(reason: Reason, options: Options) -> bool:
     """Whether a bundle is to be written: for a crash always, for other failures where it is asked for."""
-    asked = options.failures is not None or options.debug >= 2
+    asked = options.failures is not None or options.debug_level >= 2
     return reason is Reason.COMPILER_CRASH or (asked and reason in FAILURES)
 
 

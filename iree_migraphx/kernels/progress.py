@@ -116,8 +116,8 @@ class BarProgress:
 
 
 def default_progress(options: Options) -> Progress:
-    """What standard error is good for: a bar on a terminal, lines elsewhere, nothing where the options say quiet."""
-    if options.quiet:
+    """What standard error is good for: a bar on a terminal, lines elsewhere, nothing where the options say so."""
+    if not options.shows_progress:
         return NoProgress()
     return BarProgress(sys.stderr) if sys.stderr.isatty() else LineProgress(sys.stderr)
 

@@ -19,6 +19,7 @@ from iree_migraphx.kernels.model import GpuKernel, HostKernel
 from iree_migraphx.kernels.progress import BarProgress, LineProgress, NoProgress, default_progress
 from iree_migraphx.kernels.service import compile_kernels
 from iree_migraphx.kernels.targets import parse_target
+from iree_migraphx.options import Options
 
 from .sources import CRASHING, EXP, INVALID, TWO_DOTS, counting_compiler, dot, elementwise, fake_compiler
 
@@ -296,6 +297,14 @@ def test_which_progress(options, monkeypatch):
     assert isinstance(default_progress(options), NoProgress)
     monkeypatch.setattr("sys.stderr", io.StringIO())
     assert isinstance(default_progress(replace(options, quiet=False)), LineProgress)
+
+
+@pytest.mark.parametrize(("level", "silent"), [("", False), ("0", True), ("1", False), ("2", False)])
+def test_level_0_is_silent_where_it_was_asked_for(level, silent, monkeypatch):
+    monkeypatch.setattr("sys.stderr", Terminal())
+    assert isinstance(default_progress(Options.resolve({"IREE_DEBUG": level})), NoProgress) is silent
+    arguments = {"debug": int(level)} if level else {}
+    assert isinstance(default_progress(Options.resolve({}, **arguments)), NoProgress) is silent
 
 
 def test_lines_in_a_log_are_few_and_say_that_it_is_for_once(options, capsys):
