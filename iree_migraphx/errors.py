@@ -85,6 +85,8 @@ class Reason(enum.Enum):
     LDS_LIMIT = "lds-limit"
     SCALAR_ARGUMENTS = "scalar-arguments"
     WRONG_TARGET = "wrong-target"
+    RUN_ERROR = "run-error"
+    WRONG_RESULT = "wrong-result"
     SPLICE_ERROR = "splice-error"
 
     @property
@@ -118,6 +120,8 @@ _DESCRIPTIONS = {
     Reason.LDS_LIMIT: "more local memory (LDS) than the device has for a workgroup",
     Reason.SCALAR_ARGUMENTS: "the kernel takes arguments that are not pointers",
     Reason.WRONG_TARGET: "the code object is for another device",
+    Reason.RUN_ERROR: "the kernel failed when it was tried (IREE_MIGRAPHX_VERIFY)",
+    Reason.WRONG_RESULT: "the kernel's results are not MIGraphX's (IREE_MIGRAPHX_VERIFY)",
     Reason.SPLICE_ERROR: "the kernel could not be put into the program",
 }
 

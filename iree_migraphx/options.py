@@ -49,6 +49,8 @@ class Options:
             (IREE_MIGRAPHX_CACHE_SIZE).
         failures: a folder for what is needed to report a failed compile, of every kernel that fails
             (IREE_MIGRAPHX_FAILURES); None keeps it for compilers that crash, and at debug 2 for all, in `cache_dir`.
+        verify: run each host kernel once on made-up operands before it is taken, and leave it out unless it computes
+            what MIGraphX's ref target does; takes long (IREE_MIGRAPHX_VERIFY=1). Not for kernels of a gpu.
         executor: compiles kernels instead of processes of this machine: any concurrent.futures.Executor whose workers
             have this package and the same iree-compile. It is not shut down.
         threads: threads of a host kernel; 0 is one a core (IREE_MIGRAPHX_THREADS).
@@ -70,6 +72,7 @@ class Options:
     cache_readonly: tuple[Path, ...] = ()
     cache_size: int = 4096
     failures: Path | None = None
+    verify: bool = False
     executor: Executor | None = dataclasses.field(default=None, compare=False)
     threads: int = 0
     quiet: bool = False
@@ -254,6 +257,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "IREE_MIGRAPHX_CACHE_READONLY": ("cache_readonly", _paths),
     "IREE_MIGRAPHX_CACHE_SIZE": ("cache_size", _int),
     "IREE_MIGRAPHX_FAILURES": ("failures", lambda name, text: Path(text).expanduser()),
+    "IREE_MIGRAPHX_VERIFY": ("verify", _bool),
     "IREE_MIGRAPHX_THREADS": ("threads", _int),
     "IREE_MIGRAPHX_QUIET": ("quiet", _bool),
 }

@@ -16,7 +16,7 @@ from iree_migraphx.ir.constants import fold_constants
 from iree_migraphx.ir.edit import remove_dead
 from iree_migraphx.ir.evaluate import evaluate_with_ref
 from iree_migraphx.ir.loops import with_ordered_loops
-from iree_migraphx.ir.model import Program
+from iree_migraphx.ir.model import Program, Shape
 from iree_migraphx.ir.read import read_program
 from iree_migraphx.ir.write import write_program
 from iree_migraphx.logs import configure
@@ -29,6 +29,7 @@ from iree_migraphx.verdict import subgraph_reports
 if TYPE_CHECKING:
     from iree_migraphx.kernels.model import HostKernel, Outcome, Request
     from iree_migraphx.kernels.targets import Target
+    from iree_migraphx.splice.placeholder import Failed
 
 log = logging.getLogger(__name__)
 
@@ -269,7 +270,17 @@ class _Job:
         outcomes = dict(zip(plan.requests, compiled, strict=True))
         for key, refusal in plan.refusals.items():
             outcomes[key] = Outcome(refusal, 0.0, "off")
-        return outcomes
+        return self._verified(plan, outcomes, target) if self.options.verify else outcomes
+
+    def _verified(self, plan: Plan, outcomes: Mapping[str, Outcome], target: Target) -> Mapping[str, Outcome]:
+        if not target.is_host:
+            notes = [self.report.note] if self.report.note else []
+            self.report = replace(self.report, note="; ".join([*notes, "kernels for a gpu can't be verified here"]))
+            return outcomes
+        from iree_migraphx.splice.verify import verify
+
+        with self.stage("verify"):
+            return verify(plan.program, plan.subgraphs, plan.requests, outcomes, self.options)
 
     def _splice_gpu(
         self, plan: Plan, outcomes: Mapping[str, Outcome], how: How
@@ -293,9 +304,13 @@ class _Job:
         if not kernels:
             return None, {}
         with self.stage("splice"):
+            from iree_migraphx.splice.evidence import failed_run
             from iree_migraphx.splice.host import splice_host
 
-            spliced = splice_host(plan.program, plan.subgraphs, kernels, self.options.thread_count)
+            def witness(key: str, shapes: Sequence[Shape]) -> Failed | None:
+                return failed_run(plan.requests[key], kernels[key], shapes, self.options)
+
+            spliced = splice_host(plan.program, plan.subgraphs, kernels, self.options.thread_count, witness)
         try:
             with self.stage("write"):
                 data = write_program(spliced.program)

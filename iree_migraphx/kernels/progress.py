@@ -17,10 +17,10 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 class Progress(Protocol):
-    """Told about a batch of compiles, from one thread; `end` comes after `begin` whatever happens."""
+    """Told about a batch of kernels, from one thread; `end` comes after `begin` whatever happens."""
 
     def begin(self, total: int, target: str, kept: bool) -> None:
-        """So many kernels are about to be compiled, and will be kept on disk or not."""
+        """So many kernels are about to be compiled (or tried), and will be kept on disk or not."""
 
     def done(self, request: Request, outcome: Outcome) -> None:
         """One more is there."""
@@ -47,11 +47,13 @@ class LineProgress:
 
     Args:
         stream: where the lines go.
+        doing: what happens to the kernels.
         seconds: between two lines.
     """
 
-    def __init__(self, stream: TextIO, seconds: float = _SECONDS_BETWEEN_LINES) -> None:
+    def __init__(self, stream: TextIO, doing: str = "compiling", seconds: float = _SECONDS_BETWEEN_LINES) -> None:
         self._stream = stream
+        self._doing = doing
         self._seconds = seconds
         self._total = self._done = 0
         self._started = self._spoken = 0.0
@@ -60,7 +62,7 @@ class LineProgress:
         """Say how many there are, and that it is for once."""
         self._total = total
         self._started = self._spoken = time.monotonic()
-        self._say(_headline(total, target, kept))
+        self._say(_headline(self._doing, total, target, kept))
 
     def done(self, request: Request, outcome: Outcome) -> None:
         """Count it, and say so if the last line is long ago."""
@@ -80,8 +82,9 @@ class LineProgress:
 class BarProgress:
     """A bar with counts, the time left and the latest name, under a line that says what it is about; it disappears."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, doing: str = "compiling") -> None:
         self._stream = stream
+        self._doing = doing
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
 
@@ -100,8 +103,8 @@ class BarProgress:
             console=Console(file=self._stream),
             transient=True,
         )
-        self._bar.console.print(f"iree_migraphx: {_headline(total, target, kept)}", highlight=False)
-        self._task = self._bar.add_task("compiling", total=total, latest="")
+        self._bar.console.print(f"iree_migraphx: {_headline(self._doing, total, target, kept)}", highlight=False)
+        self._task = self._bar.add_task(self._doing, total=total, latest="")
         self._bar.start()
 
     def done(self, request: Request, outcome: Outcome) -> None:
@@ -115,13 +118,13 @@ class BarProgress:
             self._bar.stop()
 
 
-def default_progress(options: Options) -> Progress:
+def default_progress(options: Options, doing: str = "compiling") -> Progress:
     """What standard error is good for: a bar on a terminal, lines elsewhere, nothing where the options say so."""
     if not options.shows_progress:
         return NoProgress()
-    return BarProgress(sys.stderr) if sys.stderr.isatty() else LineProgress(sys.stderr)
+    return BarProgress(sys.stderr, doing) if sys.stderr.isatty() else LineProgress(sys.stderr, doing)
 
 
-def _headline(total: int, target: str, kept: bool) -> str:
+def _headline(doing: str, total: int, target: str, kept: bool) -> str:
     kernels = "1 kernel" if total == 1 else f"{total} kernels"
-    return f"compiling {kernels} for {target}" + ("; once: the cache keeps what is compiled" if kept else "")
+    return f"{doing} {kernels} for {target}" + ("; once: the cache keeps what is compiled" if kept else "")

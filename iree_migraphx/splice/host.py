@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from iree_migraphx.binding import register_custom_op
 from iree_migraphx.binding.custom_op import let_go
 from iree_migraphx.errors import KernelError, Refusal
 from iree_migraphx.ir.edit import Splice, remove_dead, splice_all, unique_ids
-from iree_migraphx.ir.model import Instruction, Program
+from iree_migraphx.ir.model import Instruction, Program, Shape
 from iree_migraphx.kernels.model import HostKernel
 from iree_migraphx.partition.subgraph import Subgraph
-from iree_migraphx.splice.placeholder import Placeholder
+from iree_migraphx.splice.placeholder import Failed, Placeholder
 from iree_migraphx.splice.runtime import Device, device
 
 #: Operators whose result is row-major whatever the layouts of their operands (src/include/migraphx/op).
@@ -38,12 +38,23 @@ class HostSplice:
 
 
 def splice_host(
-    program: Program, subgraphs: Sequence[Subgraph], kernels: Mapping[str, HostKernel], threads: int
+    program: Program,
+    subgraphs: Sequence[Subgraph],
+    kernels: Mapping[str, HostKernel],
+    threads: int,
+    witness: Callable[[str, Sequence[Shape]], Failed | None] = lambda key, shapes: None,
 ) -> HostSplice:
     """Put a placeholder in the place of each subgraph whose key has a kernel, and register it with MIGraphX.
 
     Constant operands move into the placeholder. Other operands that are not row-major, or might not stay so, get a
     `contiguous`, as kernels of the host take them that way.
+
+    Args:
+        program: which the subgraphs are of.
+        subgraphs: to be replaced, as far as they have kernels.
+        kernels: by the subgraphs' key.
+        threads: of a kernel.
+        witness: given a key and the shapes of operands and result, what is to be told of a kernel that fails.
     """
     instructions = {instruction.id: instruction for instruction in program.instructions()}
     ids = unique_ids(program, "iree")
@@ -56,7 +67,8 @@ def splice_host(
 
     def made(subgraph: Subgraph) -> Placeholder | Refusal | KernelError:
         try:
-            return _placeholder(subgraph, kernels[subgraph.key], instructions, device(threads))
+            failed = witness(subgraph.key, [*(each.shape for each in subgraph.parameters), subgraph.result_shape])
+            return _placeholder(subgraph, kernels[subgraph.key], instructions, device(threads), failed)
         except (Refusal, KernelError) as error:
             return error
 
@@ -103,7 +115,11 @@ def _settled(program: Program, replaced: Collection[str]) -> set[str]:
 
 
 def _placeholder(
-    subgraph: Subgraph, kernel: HostKernel, instructions: Mapping[str, Instruction], where: Device
+    subgraph: Subgraph,
+    kernel: HostKernel,
+    instructions: Mapping[str, Instruction],
+    where: Device,
+    failed: Failed | None,
 ) -> Placeholder:
     shapes = [parameter.shape for parameter in subgraph.parameters]
     literals = {
@@ -111,7 +127,7 @@ def _placeholder(
         for index, value in enumerate(subgraph.operands)
         if (literal := instructions[value].literal) is not None
     }
-    return Placeholder(kernel.symbol, kernel, shapes, subgraph.result_shape, literals, where)
+    return Placeholder(kernel.symbol, kernel, shapes, subgraph.result_shape, literals, where, failed)
 
 
 def _let_go(placeholders: Sequence[Placeholder]) -> None:

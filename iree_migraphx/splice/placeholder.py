@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from iree_migraphx.binding import shape
@@ -14,6 +16,9 @@ from iree_migraphx.ir.layout import physical_axes
 from iree_migraphx.ir.model import Literal, Shape
 from iree_migraphx.kernels.model import HostKernel
 from iree_migraphx.splice.runtime import Constant, Device, LoadedKernel
+
+#: Told of a kernel that failed: the memory of all operands, and the error.
+Failed = Callable[[Sequence[npt.NDArray[np.uint8]], KernelError], None]
 
 
 class Placeholder:
@@ -33,6 +38,7 @@ class Placeholder:
         result: Shape,
         constants: Mapping[int, Literal],
         device: Device,
+        failed: Failed | None = None,
     ) -> None:
         """Load the kernel and copy the constants into aligned memory, in the layout the kernel wants.
 
@@ -42,6 +48,7 @@ class Placeholder:
         """
         self._operands = [given for index, given in enumerate(operands) if index not in constants]
         self._result = result
+        self._failed = failed
         self._kernel: LoadedKernel | None = device.load(kernel, operands, result)
         self._constants: dict[int, Constant] = {}
         digest = hashlib.sha256(kernel.vmfb)
@@ -73,7 +80,23 @@ class Placeholder:
         kernel = self._kernel
         if kernel is None:
             raise KernelError(f"the kernel of {self.name} was released; compile the model again")
-        kernel.run(pointers, self._constants, output)
+        try:
+            kernel.run(pointers, self._constants, output)
+        except KernelError as error:
+            if self._failed is not None:
+                self._failed(self._memory(pointers), error)
+            raise
+
+    def _memory(self, pointers: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
+        given = iter(zip(pointers, self._operands, strict=True))
+        memory = []
+        for index in range(len(self._operands) + len(self._constants)):
+            if index in self._constants:
+                memory.append(self._constants[index].memory)
+            else:
+                pointer, shape = next(given)
+                memory.append(np.frombuffer(ctypes.string_at(pointer, shape.nbytes), np.uint8))
+        return memory
 
     def released(self) -> None:
         """Give back the kernel and the constants: no program holds the operator any more."""

@@ -168,10 +168,10 @@ def test_a_loop_whose_parameters_look_the_same_both_ways(kernel_options):
 def test_a_module_that_the_runtime_refuses_is_left_to_migraphx_and_the_others_are_not(kernel_options, monkeypatch):
     real = host.splice_host
 
-    def with_one_broken(program, subgraphs, kernels, threads):
+    def with_one_broken(program, subgraphs, kernels, *rest):
         broken = next(key for key in kernels if key == subgraphs[0].key)
         kernels = {**kernels, broken: HostKernel(kernels[broken].symbol, b"not a module")}
-        return real(program, subgraphs, kernels, threads)
+        return real(program, subgraphs, kernels, *rest)
 
     monkeypatch.setattr(host, "splice_host", with_one_broken)
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("MatMul", ["c", "m"], ["y"])]
