@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from iree.compiler import ir
-    from iree.compiler.dialects import arith, func, linalg, math, tensor
+    from iree.compiler.dialects import affine, arith, func, linalg, math, tensor
 else:
 
     class _Deferred:
@@ -31,10 +31,11 @@ else:
             return value
 
     ir = _Deferred("iree.compiler.ir")
+    affine = _Deferred("iree.compiler.dialects.affine")
     arith = _Deferred("iree.compiler.dialects.arith")
     func = _Deferred("iree.compiler.dialects.func")
     linalg = _Deferred("iree.compiler.dialects.linalg")
     math = _Deferred("iree.compiler.dialects.math")
     tensor = _Deferred("iree.compiler.dialects.tensor")
 
-__all__ = ["arith", "func", "ir", "linalg", "math", "tensor"]
+__all__ = ["affine", "arith", "func", "ir", "linalg", "math", "tensor"]

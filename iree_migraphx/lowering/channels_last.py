@@ -26,6 +26,11 @@ def filter_order(lens: Sequence[int]) -> tuple[int, ...]:
     return tuple(axis for axis in (*range(2, len(lens)), 1, 0) if lens[axis] != 1)
 
 
+def backwards_order(lens: Sequence[int]) -> tuple[int, ...]:
+    """As `filter_order`, for the filters [C, F, ...] of a transposed convolution."""
+    return tuple(axis for axis in (*range(2, len(lens)), 0, 1) if lens[axis] != 1)
+
+
 def convolution(x: View, w: View, window: Window, out: Sequence[int], sum_type: str) -> View:
     """The convolution's sums as a view [N, F, ...] of an NHWC tensor of `sum_type`.
 

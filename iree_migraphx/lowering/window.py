@@ -61,6 +61,46 @@ class Window:
         return (self.kernel[axis] - 1) * self.dilation[axis] + 1
 
 
+@dataclass(frozen=True)
+class Spread:
+    """How a transposed convolution spreads each input over the output, one entry a spatial dimension.
+
+    Input i times tap t is added to output `i * stride + t * dilation - padding`, where there is one.
+
+    Attributes:
+        kernel: taps.
+        padding: outputs that are cut off at either end.
+        stride: distance in the output between two inputs.
+        dilation: distance in the output between two taps.
+        group: groups of channels that are convolved separately.
+    """
+
+    kernel: tuple[int, ...]
+    padding: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    group: int
+
+    @staticmethod
+    def of(instruction: Instruction, w: Sequence[int]) -> Spread:
+        """Read the fields of a transposed convolution with w [C, F/group, ...] (op/convolution_backwards.hpp).
+
+        The padding is what the field says whatever the padding_mode, which MIGraphX's kernel does not look at.
+
+        Raises:
+            Refusal: UNSUPPORTED_OPERATOR for fields of another rank.
+        """
+        fields, rank = instruction.operator, len(w) - 2
+        padding = tuple(fields.get("padding") or (0,) * rank)
+        stride = tuple(fields.get("stride") or (1,) * rank)
+        dilation = tuple(fields.get("dilation") or (1,) * rank)
+        if any(len(value) != rank for value in (padding, stride, dilation)):
+            raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"{instruction.name} with fields {dict(fields)} of rank {rank}")
+        # One tap is nowhere apart from another.
+        dilation = tuple(1 if size == 1 else step for step, size in zip(dilation, w[2:], strict=True))
+        return Spread(tuple(w[2:]), padding, stride, dilation, int(fields.get("group", 1)))
+
+
 def without_unread_ends(x: View, window: Window, out: Sequence[int]) -> tuple[View, Window]:
     """Leave out what lies behind the last tap along axes with one output.
 

@@ -41,9 +41,10 @@ def conv(x, w, half=False, strides=(None, None), **fields):
     return Row("convolution", x, w, given | fields, strides, half)
 
 
-def backwards(x, w, size, half=False):
-    fields = {"padding": [0] * len(size), "stride": size, "dilation": [1] * len(size), "group": 1, "padding_mode": 0}
-    return Row("convolution_backwards", x, w, fields, half=half)
+def backwards(x, w, stride, half=False, strides=(None, None), **fields):
+    rank = len(stride)
+    given = {"padding": [0] * rank, "stride": stride, "dilation": [1] * rank, "group": 1, "padding_mode": 0}
+    return Row("convolution_backwards", x, w, given | fields, strides, half)
 
 
 def dot(a, b, half=False, strides=(None, None)):
@@ -97,6 +98,23 @@ TABLE = {
     "transposed": backwards((1, 3, 4, 5), (3, 6, 2, 2), [2, 2], half=True),
     "transposed-1d": backwards((2, 3, 5), (3, 4, 3), [3]),
     "transposed-1x1": backwards((1, 3, 4, 5), (3, 4, 1, 1), [1, 1]),
+    "transposed-3x3": backwards((2, 3, 4, 5), (3, 4, 3, 3), [2, 2], half=True, padding=[1, 1]),
+    "transposed-4x4": backwards((1, 3, 4, 5), (3, 4, 4, 4), [2, 2], half=True, padding=[1, 1]),
+    "transposed-stride-1": backwards((1, 3, 4, 5), (3, 4, 3, 2), [1, 1], padding=[1, 0]),
+    "transposed-gaps": backwards((1, 3, 4, 5), (3, 4, 2, 1), [3, 2]),
+    "transposed-far-padding": backwards((1, 3, 4, 5), (3, 4, 3, 3), [2, 1], padding=[3, 2]),
+    "transposed-groups": backwards((2, 4, 4, 5), (4, 3, 3, 2), [2, 1], half=True, padding=[1, 0], group=2),
+    "transposed-groups-tiles": backwards((1, 4, 4, 5), (4, 3, 2, 2), [2, 2], group=2),
+    "transposed-depthwise": backwards((1, 4, 4, 5), (4, 1, 4, 4), [2, 2], half=True, padding=[1, 1], group=4),
+    "transposed-dilation": backwards((1, 3, 4, 5), (3, 4, 3, 2), [2, 1], padding=[1, 2], dilation=[2, 3]),
+    "transposed-everything": backwards((2, 4, 4, 3), (4, 2, 3, 2), [3, 2], padding=[2, 1], dilation=[2, 3], group=2),
+    "transposed-mode": backwards((1, 3, 4, 5), (3, 4, 3, 3), [2, 2], padding=[1, 1], padding_mode=1),
+    "transposed-1d-overlap": backwards((2, 3, 5), (3, 4, 5), [2], half=True, padding=[1]),
+    "transposed-1d-groups": backwards((2, 4, 5), (4, 3, 3), [2], padding=[1], group=2),
+    "transposed-3d": backwards((1, 2, 3, 4, 2), (2, 3, 3, 2, 3), [2, 1, 2], half=True, padding=[1, 0, 1]),
+    "transposed-3d-everything": backwards((1, 4, 3, 2, 2), (4, 2, 2, 3, 2), [2, 1, 3], dilation=[1, 2, 1], group=2),
+    "transposed-nhwc": backwards((2, 3, 4, 5), (3, 4, 3, 3), [2, 2], strides=((60, 1, 15, 3), (1, 3, 36, 12))),
+    "transposed-repeated": backwards((2, 3, 4, 5), (3, 4, 3, 3), [2, 2], strides=((0, 20, 5, 1), (0, 3, 0, 1))),
     "dot": dot((5, 7), (7, 6), half=True),
     "dot-3d": dot((3, 5, 7), (3, 7, 6), half=True),
     "dot-4d": dot((2, 3, 4, 5), (2, 3, 5, 6)),
@@ -115,7 +133,15 @@ TABLE = {
     "dot-batch-inside": dot((4, 5, 6), (4, 6, 7), strides=((6, 24, 1), (1, 28, 4))),
 }
 #: The type changes nothing about the form, so that a few will do.
-HALF_CHANNELS_LAST = ("3x3", "1x1-stride", "depthwise", "transposed")
+HALF_CHANNELS_LAST = (
+    "3x3",
+    "1x1-stride",
+    "depthwise",
+    "transposed",
+    "transposed-3x3",
+    "transposed-4x4",
+    "transposed-groups",
+)
 CASES = [
     (name, type_, form)
     for name, row in TABLE.items()
@@ -182,26 +208,12 @@ def test_anchor(computed, name, type_, form):
         conv((1, 2, 5, 5), (3, 2, 3, 3), padding=[1, 1], padding_mode=1),
         conv((1, 2, 5, 2), (3, 2, 3, 2), dilation=[1, 2]),
         conv((1, 2, 1, 5), (3, 2, 2, 2), padding=[2, 0, 1, 0], stride=[3, 1]),
-        Row(
-            "convolution_backwards",
-            (1, 3, 4, 5),
-            (3, 6, 3, 3),
-            {"padding": [1, 1], "stride": [2, 2], "dilation": [1, 1], "group": 1, "padding_mode": 0},
-        ),
-        Row(
-            "convolution_backwards",
-            (1, 4, 4, 5),
-            (4, 3, 2, 2),
-            {"padding": [0, 0], "stride": [2, 2], "dilation": [1, 1], "group": 2, "padding_mode": 0},
-        ),
     ],
     ids=[
         "window-over-input",
         "padding-at-run-time",
         "dilated-window-over-input",
         "padding-only",
-        "overlapping",
-        "grouped",
     ],
 )
 def test_refused(row, form):
