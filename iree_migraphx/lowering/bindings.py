@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from iree.compiler import ir
-    from iree.compiler.dialects import affine, arith, func, linalg, math, tensor
+    from iree.compiler.dialects import affine, arith, func, linalg, math, tensor, util
 else:
 
     class _Deferred:
@@ -37,5 +37,6 @@ else:
     linalg = _Deferred("iree.compiler.dialects.linalg")
     math = _Deferred("iree.compiler.dialects.math")
     tensor = _Deferred("iree.compiler.dialects.tensor")
+    util = _Deferred("iree.compiler.dialects.util")
 
-__all__ = ["affine", "arith", "func", "ir", "linalg", "math", "tensor"]
+__all__ = ["affine", "arith", "func", "ir", "linalg", "math", "tensor", "util"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from iree_migraphx.errors import Reason, Refusal
-from iree_migraphx.lowering.bindings import ir, linalg, tensor
+from iree_migraphx.lowering.bindings import ir, linalg, tensor, util
 from iree_migraphx.lowering.pointwise import constant
 from iree_migraphx.lowering.types import mlir_type
 from iree_migraphx.lowering.view import View
@@ -100,6 +100,12 @@ def materialise(view: View, order: Sequence[int] | None = None) -> View:
         flat = View(view.tensor, sizes, tuple(range(len(sizes))), view.type)
         return View(reshape(flat, [view.lens[axis] for axis in wanted]).tensor, view.lens, wanted, view.type)
     return elementwise([view], view.lens, wanted, view.type, lambda scalars: scalars[0])
+
+
+def apart(view: View) -> View:
+    """The same tensor, computed before whatever reads it: IREE's fusion stops here."""
+    op = util.OptimizationBarrierOp([view.tensor.type], [view.tensor])
+    return View(op.results[0], view.lens, view.axes, view.type)
 
 
 def reshape(view: View, lens: Sequence[int]) -> View:
