@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+import shlex
 import signal
 import threading
 import time
@@ -23,6 +24,9 @@ _LONGEST_PAUSE = 0.05
 # Its standard input closes when our process ends, however it ends, and nobody else is left to clean up: it removes the
 # run's folder and kills the process group that it leads, which the program and its children are in.
 _GUARD = 'read -r _; rm -rf -- "$1"; kill -KILL 0'
+
+# posix_spawn can't change the folder. exec, so that the program keeps the number that we know.
+_ELSEWHERE = 'cd -- "$1" && shift && exec "$@"'
 
 
 class StoppedError(Exception):
@@ -85,8 +89,12 @@ def run(command: list[str], folder: Path, timeout: float, stop: threading.Event)
         OSError: the program can't be started.
         StoppedError: `stop` was set.
     """
-    environment = inherited_environment(TMPDIR=str(folder), LLVM_DISABLE_SYMBOLIZATION="1")
     started = time.monotonic()
+    place = str(folder)
+    if shlex.quote(place) != place:
+        # IREE runs its linker for CPUs through a shell and quotes no name of a temporary file: let those be relative.
+        command, place = ["/bin/sh", "-c", _ELSEWHERE, "sh", place, *command], "."
+    environment = inherited_environment(TMPDIR=place, LLVM_DISABLE_SYMBOLIZATION="1")
     with _guarded_group(folder, environment) as group, contextlib.closing(_Capture()) as capture:
         program = _spawn(command, environment, group, None, capture.output_writer, capture.errors_writer)
         status, peak = None, 0

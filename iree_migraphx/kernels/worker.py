@@ -23,6 +23,23 @@ _LONGEST_DETAIL = 300
 # What strerror says where the disk is full or not ours; the compiler passes it on.
 _DISK_ERRORS = ("No space left on device", "Disk quota exceeded", "Read-only file system", "Permission denied")
 
+# What the compiler says where its surroundings failed it, and not the input: it could not write a temporary file, or
+# its linker did not do its work, which is a program that it runs (IREE 3.13.0 on full disks, without a linker, with
+# limits on files and memory). What comes of that is tried again.
+_SURROUNDINGS = (
+    *_DISK_ERRORS,
+    "temporary file",
+    "failed to link executable",
+    "iree-lld execute fail",
+    "IO failure on output stream",
+    "Too many open files",
+    "Resource temporarily unavailable",
+    "Cannot allocate memory",
+    "out of memory",
+)
+# The linker's word on the input.
+_LINKERS_VERDICT = "undefined symbol"
+
 # What came of the input would come of it again, unlike a crash, a full disk or garbled output. The cache forgets a
 # time limit after a while.
 _LASTING = frozenset(
@@ -110,10 +127,8 @@ def compile_order(order: Order, compiler: Compiler, stop: threading.Event) -> Co
     except OSError as error:
         result = Refusal(Reason.DISK, f"the compiler's files can't be written: {error}")
     last = run.last
-    # An exit status without a word is no verdict on the input.
-    named = last is not None and bool(last.diagnosis)
     lasting = not isinstance(result, Refusal) or (
-        result.reason in _LASTING and (result.reason is not Reason.COMPILE_ERROR or named)
+        result.reason in _LASTING and (result.reason is not Reason.COMPILE_ERROR or _is_about_the_input(last))
     )
     return Compiled(
         result,
@@ -154,6 +169,13 @@ class _Runs:
         return _output(ended, output, self._order.timeout)
 
 
+def _is_about_the_input(ended: Run | None) -> bool:
+    """Whether an error would come again anywhere; not so an exit status without a word, or trouble of the machine's."""
+    if ended is None or not ended.diagnosis:
+        return False
+    return _LINKERS_VERDICT in ended.errors or not any(text in ended.errors for text in _SURROUNDINGS)
+
+
 def _accept(data: bytes, request: Request, target: Target) -> GpuKernel | HostKernel | Refusal:
     try:
         return accept_host(data, request) if target.is_host else accept_gpu(_text(data), request, target)
@@ -166,7 +188,7 @@ def _output(ended: Run, output: Path, timeout: float) -> bytes:
         raise Refusal(Reason.TIMEOUT, f"more than {timeout:g} s (IREE_MIGRAPHX_TIMEOUT sets the limit)")
     if ended.status:
         said = ended.explanation[:_LONGEST_DETAIL]
-        if any(text in ended.diagnosis for text in _DISK_ERRORS):
+        if any(text in ended.errors for text in _DISK_ERRORS):
             raise Refusal(Reason.DISK, said)
         if ended.status < 0:
             ending = f"ended by {_signal_name(-ended.status)}"

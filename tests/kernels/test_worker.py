@@ -1,3 +1,4 @@
+import shlex
 import tempfile
 import threading
 from dataclasses import replace
@@ -19,6 +20,11 @@ DOT = dot()
 
 def compile_(request, options, target=GFX942):
     return compile_order(order(request, options, target), find_compiler(options), threading.Event())
+
+
+def said(*lines):
+    """A compiler's body that fails with these words."""
+    return f"printf '%s\\n' {shlex.join(lines)} >&2; exit 1"
 
 
 @pytest.fixture
@@ -89,6 +95,16 @@ def test_a_real_crash(target, options, temporary):
         ),
         ("echo 'x: error: cannot open output file: Permission denied' >&2; exit 1", Reason.DISK, "Permission denied"),
         ("yes | head -c 3000000 >&2; exit 1", Reason.COMPILE_ERROR, "y"),
+        # Seen of iree-compile 3.13.0 on a full disk, without a folder for temporary files, and without memory.
+        (said("failed to generate temporary file: No space left on device"), Reason.DISK, "temporary file"),
+        (said("in.mlir:2:8: error: temporary file for ISA binary creation error"), Reason.COMPILE_ERROR, "temporary"),
+        (said("in.mlir:2:8: error: iree-lld execute fail:Bus errorError Code:-2"), Reason.COMPILE_ERROR, "iree-lld"),
+        (
+            said("iree-lld: error: x.o: section header table goes past the end", "x: error: failed to link executable"),
+            Reason.COMPILE_ERROR,
+            "section header",
+        ),
+        (said("x: error: a", "sh: fork: Cannot allocate memory"), Reason.COMPILE_ERROR, "a"),
     ],
 )
 @pytest.mark.parametrize("target", [GFX942, HOST], ids=str)
@@ -100,6 +116,35 @@ def test_a_compiler_that_misbehaves(body, reason, detail, target, tmp_path, opti
     assert detail in compiled.result.detail
     assert len(compiled.result.detail) < 1000
     assert not compiled.lasting
+
+
+def test_a_symbol_that_the_linker_does_not_find_is_about_the_input(tmp_path, options):
+    words = said("iree-lld: error: undefined symbol: erfcf", "x: error: failed to link executable")
+    compiled = compile_(DOT, replace(options, iree_bin=fake_compiler(tmp_path / "fake", words)), HOST)
+    assert (compiled.result.reason, compiled.lasting) == (Reason.COMPILE_ERROR, True)
+
+
+@pytest.mark.parametrize("linker", ["/bin/false", "/nowhere/iree-lld"])
+def test_a_linker_that_fails_is_not_about_the_input(linker, options):
+    options = replace(options, flags=(f"--iree-llvmcpu-embedded-linker-path={linker}",))
+    compiled = compile_(DOT, options, HOST)
+    assert (compiled.result.reason, compiled.lasting) == (Reason.COMPILE_ERROR, False)
+    assert "failed to link" in compiled.result.detail
+
+
+@pytest.mark.parametrize("name", ["a b", "$(touch x)", "it's", "-n", "ünï"])
+@pytest.mark.parametrize("target", [GFX942, HOST], ids=str)
+def test_temporary_files_in_a_folder_with_any_name(name, target, options, temporary, monkeypatch):
+    folder = temporary / name
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    compiled = compile_(DOT, options, target)
+    assert not isinstance(compiled.result, Refusal), compiled.result
+    assert compiled.command[0] == str(real_compiler())
+    # A compiler that hangs there is ended all the same, and nothing is left.
+    slow = replace(options, iree_bin=fake_compiler(temporary.parent / "fake", "sleep 60 & wait"), timeout=0.2)
+    assert compile_(DOT, slow, target).result.reason is Reason.TIMEOUT
+    folder.rmdir()
 
 
 @pytest.mark.parametrize("body", ["sleep 60", "sleep 60 & wait", "while :; do echo; done", "exec >&- 2>&-; sleep 60"])
