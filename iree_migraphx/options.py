@@ -35,6 +35,9 @@ class Options:
         eligible: "all" takes every convolution and dot that types and shapes allow, "migraphx" on the target "gpu" only
             what MIGraphX would give to its own kernel compiler (rocMLIR), so that nothing a tuned library does is
             replaced; None is "migraphx" for the target "gpu" and "all" for "ref" (IREE_MIGRAPHX_ELIGIBLE).
+        extra: kernels of subgraphs without a convolution or dot too: reductions, softmax, pooling, gather, chains of
+            pointwise operators; None is yes for the target "ref", whose own operators are slow, and no for "gpu"
+            (IREE_MIGRAPHX_EXTRA).
         arch: what IREE compiles for; None is this machine's CPU for the target "ref" and the current device for "gpu"
             (IREE_MIGRAPHX_ARCH).
         workers: compilers that run at once; 0 is one a core (IREE_MIGRAPHX_WORKERS).
@@ -63,6 +66,7 @@ class Options:
     iree_tool_path: Path | None = None
     flags: tuple[str, ...] | Flags = ()
     eligible: Literal["migraphx", "all"] | None = None
+    extra: bool | None = None
     arch: str | None = None
     workers: int = 0
     timeout: float = 120.0
@@ -248,6 +252,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "IREE_TOOL_PATH": ("iree_tool_path", lambda name, text: Path(text)),
     "IREE_CONFIG": ("flags", lambda name, text: Path(text)),
     "IREE_MIGRAPHX_ELIGIBLE": ("eligible", lambda name, text: text),
+    "IREE_MIGRAPHX_EXTRA": ("extra", _bool),
     "IREE_MIGRAPHX_ARCH": ("arch", lambda name, text: text),
     "IREE_MIGRAPHX_WORKERS": ("workers", _int),
     "IREE_MIGRAPHX_TIMEOUT": ("timeout", _float),

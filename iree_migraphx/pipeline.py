@@ -238,7 +238,8 @@ class _Job:
             from iree_migraphx.lowering import forms
         form = forms.form_for(target.is_host)
         with self.stage("partition"):
-            rules = forms.rules(form, standard_operands=target.is_host)
+            extra = target.is_host if self.options.extra is None else self.options.extra
+            rules = forms.rules(form, standard_operands=target.is_host, extra=extra)
             eligible = self.options.eligible or ("migraphx" if self.on_gpu else "all")
             if target.is_host:
                 chosen = gpu.Chosen(partition(program, rules), {})

@@ -143,6 +143,11 @@ def subgraphs_of(program: Program, form: Form = Form.OPERANDS, standard_operands
     return partition(program, forms.rules(form, standard_operands))
 
 
+def extra_of(program: Program, form: Form = Form.CHANNELS_LAST, standard_operands: bool = True) -> tuple[Subgraph, ...]:
+    """The subgraphs, those without an anchor too, however little they compute."""
+    return partition(program, forms.rules(form, standard_operands, extra=True, least_work=0))
+
+
 def operands_of(subgraph: Subgraph, program: Program, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What a subgraph that reads only the program's parameters and constants gets, by the body's names."""
     instructions = program.main.by_id()

@@ -63,6 +63,12 @@ def generic(
     return result
 
 
+def loop_index(loop: int) -> ir.Value:
+    """In the body of a linalg.generic: how far one of its loops is."""
+    value: ir.Value = linalg.IndexOp(ir.IntegerAttr.get(ir.IntegerType.get_signless(64), loop)).result
+    return value
+
+
 def index_expressions(view: View, logical: Sequence[ir.AffineExpr]) -> list[ir.AffineExpr]:
     """How a view's tensor is indexed where its logical axis i is indexed by logical[i]."""
     return [ir.AffineConstantExpr.get(0) if axis is None else logical[axis] for axis in view.axes]
@@ -137,8 +143,8 @@ def slice_(view: View, starts: Sequence[int], lens: Sequence[int], steps: Sequen
     return View(value, tuple(lens), view.axes, view.type)
 
 
-def pad(view: View, low: Sequence[int], high: Sequence[int]) -> View:
-    """Put zeros around the logical axes; `low` and `high` count them for each axis, before and after."""
+def pad(view: View, low: Sequence[int], high: Sequence[int], value: float = 0.0) -> View:
+    """Put `value` around the logical axes; `low` and `high` count them for each axis, before and after."""
     if not any(low) and not any(high):
         return view
     held = set(view.axes)
@@ -147,11 +153,11 @@ def pad(view: View, low: Sequence[int], high: Sequence[int]) -> View:
     before = [0 if axis is None else low[axis] for axis in view.axes]
     after = [0 if axis is None else high[axis] for axis in view.axes]
     sizes = [size + b + a for size, b, a in zip(view.tensor.type.shape, before, after, strict=True)]
-    zero = constant(view.type, 0.0)
+    around = constant(view.type, value)
     op = tensor.PadOp(tensor_type(sizes, view.type), view.tensor, [], [], before, after)
     block = op.regions[0].blocks.append(*[ir.IndexType.get()] * len(sizes))
     with ir.InsertionPoint(block):
-        tensor.YieldOp(zero)
+        tensor.YieldOp(around)
     lens = tuple(length + b + a for length, b, a in zip(view.lens, low, high, strict=True))
     return View(op.result, lens, view.axes, view.type)
 

@@ -6,7 +6,7 @@ The function's interface is described in kernels/model.py: a tensor an operand, 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from iree_migraphx.errors import Reason, Refusal
@@ -16,7 +16,11 @@ from iree_migraphx.lowering import anchors, pointwise, reshapers
 from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.lowering.bindings import func, ir
 from iree_migraphx.lowering.builder import elementwise, tensor_type
+from iree_migraphx.lowering.family import TensorOperator, has_elements
+from iree_migraphx.lowering.moves import MOVES
 from iree_migraphx.lowering.pointwise import Element
+from iree_migraphx.lowering.pooling import POOLING
+from iree_migraphx.lowering.reductions import REDUCTIONS
 from iree_migraphx.lowering.view import View
 from iree_migraphx.partition.subgraph import Subgraph
 
@@ -60,6 +64,9 @@ class _Chain:
 
 _Value = _Leaf | _Scalar | _Chain
 
+#: Operators over whole tensors, of all families.
+TENSOR_OPERATORS: Mapping[str, TensorOperator] = {**MOVES, **POOLING, **REDUCTIONS}
+
 
 def supports_anchor(instruction: Instruction) -> bool:
     """Whether a subgraph may form around this instruction."""
@@ -69,6 +76,21 @@ def supports_anchor(instruction: Instruction) -> bool:
 def supports_reshaper(instruction: Instruction) -> bool:
     """Whether this instruction may be fused as a mere change of view."""
     return instruction.name in reshapers.RESHAPERS and len(instruction.inputs) == 1
+
+
+def supports_extra(instruction: Instruction, operands: Sequence[Shape]) -> bool:
+    """Whether this instruction, over operands of these shapes, may be in a subgraph without an anchor."""
+    if instruction.name in TENSOR_OPERATORS:
+        return TENSOR_OPERATORS[instruction.name].supports(instruction, operands)
+    if not has_elements(instruction, operands):
+        return False
+    if supports_reshaper(instruction):
+        return True
+    return (
+        pointwise.supports(instruction)
+        and pointwise.supports_types(instruction, [shape.type for shape in operands])
+        and all(shape.lens == instruction.shape.lens for shape in operands)
+    )
 
 
 @functools.cache
@@ -131,6 +153,9 @@ def _compute(instruction: Instruction, operands: list[_Value], form: Form) -> _V
     if supports_anchor(instruction):
         views = [_materialise(operand) for operand in operands]
         return _Leaf(anchors.apply(instruction, views, form), instruction.shape.type)
+    if instruction.name in TENSOR_OPERATORS:
+        views = [_materialise(operand, _order_of(operand)) for operand in operands]
+        return _Leaf(TENSOR_OPERATORS[instruction.name].emit(instruction, views), instruction.shape.type)
     if supports_reshaper(instruction):
         source = operands[0]
         if isinstance(source, _Scalar):
@@ -161,6 +186,18 @@ def _materialise(value: _Value, order: Sequence[int] | None = None) -> View:
 
     axes = tuple(range(len(value.lens))) if order is None else tuple(order)
     return elementwise([leaf.view for leaf in leaves], value.lens, axes, value.type, body)
+
+
+def _order_of(value: _Value) -> Sequence[int] | None:
+    """The order of the axes in the first of the leaves that has all of them; None for a leaf, or row-major."""
+    if isinstance(value, _Leaf) and value.view.type == value.type:
+        return None
+    moving = {axis for axis, length in enumerate(value.lens) if length != 1}
+    for leaf in _leaves(value):
+        held = [axis for axis in leaf.view.axes if axis is not None]
+        if moving <= set(held):
+            return [*(axis for axis in range(len(value.lens)) if axis not in held), *held]
+    return None
 
 
 def _element(value: _Value, known: dict[int, Element]) -> Element:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from iree_migraphx.ir.model import Instruction
 from iree_migraphx.lowering import anchors, emit, pointwise
 from iree_migraphx.lowering.anchors import Form
-from iree_migraphx.partition.rules import Rules
+from iree_migraphx.partition.rules import Extra, Rules
 
 
 def form_for(host: bool) -> Form:
@@ -17,12 +18,18 @@ def form_for(host: bool) -> Form:
 RESIZING = frozenset({"broadcast", "multibroadcast", "slice"})
 
 
-def rules(form: Form, standard_operands: bool) -> Rules:
+#: MIGraphX's `ref` needs about 0.1 ms for as many elements; a kernel needs a second once, and a call some 20 us.
+LEAST_WORK = 4096
+
+
+def rules(form: Form, standard_operands: bool, extra: bool = False, least_work: int = LEAST_WORK) -> Rules:
     """Rules by which a partition takes exactly what can be lowered.
 
     Args:
         form: the layout in which convolutions are computed.
         standard_operands: for the host, see `Rules`.
+        extra: subgraphs without an anchor too.
+        least_work: of a subgraph without an anchor, see `Extra`.
     """
     return Rules(
         anchor=emit.supports_anchor,
@@ -33,4 +40,17 @@ def rules(form: Form, standard_operands: bool) -> Rules:
         ),
         standard_operands=standard_operands,
         constant_order=lambda anchor, index, shape: anchors.constant_order(anchor, index, shape, form),
+        extra=_extra(least_work) if extra else None,
+    )
+
+
+def _extra(least_work: int) -> Extra:
+    def view(instruction: Instruction) -> bool:
+        return emit.supports_reshaper(instruction) and instruction.name != "contiguous"
+
+    return Extra(
+        supports=lambda instruction, operands: emit.supports_extra(instruction, [i.shape for i in operands]),
+        works=lambda instruction: not view(instruction),
+        elementwise=lambda instruction: view(instruction) or pointwise.supports(instruction),
+        least_work=least_work,
     )

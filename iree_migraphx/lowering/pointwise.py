@@ -7,7 +7,7 @@ the order of comparisons. An entry gets the elements already in MLIR, with the o
 from __future__ import annotations
 
 import math as pymath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -106,6 +106,14 @@ def supports(instruction: Instruction) -> bool:
     """Whether the table has an entry for this operator with this many operands."""
     entry = POINTWISE.get(instruction.name)
     return entry is not None and entry.arity == len(instruction.inputs)
+
+
+def supports_types(instruction: Instruction, types: Sequence[str]) -> bool:
+    """Whether `emit` takes operands of these types."""
+    if instruction.name == "convert":
+        pair = (types[0], instruction.shape.type)
+        return pair[0] == pair[1] or (is_float(pair[1]) and (is_float(pair[0]) or pair[0] == "bool_type"))
+    return all(is_float(type_) for type_ in (types[1:] if instruction.name == "where" else types))
 
 
 def _clamp(value: ir.Value, type_: str, limit: float) -> ir.Value:

@@ -12,6 +12,8 @@ MLIR_TYPES: Mapping[str, str] = {
     "half_type": "f16",
     "float_type": "f32",
     "bool_type": "i8",
+    "int32_type": "i32",
+    "int64_type": "i64",
 }
 
 #: Type of an anchor's element -> type of its accumulator. MIGraphX's ref sums in double (op/dot.hpp,

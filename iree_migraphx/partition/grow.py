@@ -26,6 +26,7 @@ class Surroundings:
         users: instructions of this module that read a value.
         pinned: values that are read elsewhere (a return, a submodule), so that they must stay.
         taken: values that an earlier subgraph computes; they can't be computed by another one.
+        read: values that earlier subgraphs read.
     """
 
     module: Module
@@ -34,6 +35,7 @@ class Surroundings:
     users: Mapping[str, Sequence[Instruction]]
     pinned: frozenset[str]
     taken: set[str]
+    read: set[str]
 
 
 def grow(anchor: Instruction, around: Surroundings, rules: Rules) -> list[str]:

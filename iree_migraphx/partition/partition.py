@@ -12,6 +12,7 @@ import msgpack
 from iree_migraphx.ir.layout import in_order
 from iree_migraphx.ir.model import Instruction, Literal, Module, Program, Shape
 from iree_migraphx.ir.operators import PRODUCTS
+from iree_migraphx.partition.extra import regions, telling
 from iree_migraphx.partition.grow import Surroundings, grow, reshapers_before
 from iree_migraphx.partition.rules import Rules
 from iree_migraphx.partition.subgraph import Subgraph
@@ -25,7 +26,7 @@ def has_dynamic_shapes(program: Program) -> bool:
 def partition(
     program: Program, rules: Rules, within: Mapping[str, frozenset[str]] | None = None
 ) -> tuple[Subgraph, ...]:
-    """Find the subgraphs of every module, in execution order.
+    """Find the subgraphs of every module: around anchors in execution order, then those without.
 
     Each is convex, has one result, changes no value that is read elsewhere, and stays inside its module. No two compute
     the same instruction, reshapers aside. As only results leave a subgraph, no two can wait for each other in a circle.
@@ -49,6 +50,11 @@ def partition(
             core = grow(instruction, around, own)
             around.taken.update(core)
             found.append(_subgraph(instruction, core, around, rules, counts))
+        if rules.extra is not None:
+            found.extend(
+                _subgraph(telling(members, around, rules.extra), members, around, rules, counts)
+                for members in regions(around, rules.extra)
+            )
     return tuple(found)
 
 
@@ -96,6 +102,7 @@ def _surroundings(program: Program) -> Iterator[Surroundings]:
             users=users,
             pinned=frozenset(returned | read_from_outside),
             taken=set(),
+            read=set(),
         )
 
 
@@ -120,6 +127,7 @@ def _subgraph(
         source = around.instructions[value]
         if source.literal is None or source.literal.shape.elements != 1:
             operands[value] = source
+    around.read.update(operands)
     names = {value: f"x{number}" for number, value in enumerate(operands)}
     for value, operand in operands.items():
         shape = operand.shape
@@ -143,7 +151,8 @@ def _subgraph(
     if rules.standard_operands:
         result = Shape.standard_of(result.type, result.lens)
     body.append(Instruction(f"@{len(body)}", "@return", Shape("float_type"), inputs=(names[core[-1]],)))
-    operators = [around.instructions[value].name for value in core if rules.pointwise(around.instructions[value])]
+    behind = (around.instructions[value] for value in core if value != anchor.id)
+    operators = [instruction.name for instruction in behind if rules.pointwise(instruction)]
     stem = "_".join([anchor.name, *operators])
     counts[stem] += 1
     return Subgraph(

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from iree_migraphx.ir.model import Instruction, Shape
 
 Predicate = Callable[[Instruction], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """What subgraphs without an anchor are made of.
+
+    Attributes:
+        supports: an instruction over these operands may be in one.
+        works: it takes MIGraphX time by itself; others are mere views there, and no reason for a kernel.
+        elementwise: each element follows from the operands' elements at the same place.
+        least_work: elements that a subgraph's instructions touch together at least. A kernel takes about a second to
+            compile, and MIGraphX's `ref` some ten nanoseconds for an element.
+    """
+
+    supports: Callable[[Instruction, Sequence[Instruction]], bool]
+    works: Predicate
+    elementwise: Predicate
+    least_work: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +41,7 @@ class Rules:
             and the operand's index, or None for the order it has.
         standard_operands: operands are taken as row-major whatever their strides (whoever puts the kernel into the
             program sees to it), instead of with the strides they have.
+        extra: for subgraphs without an anchor; None where there are to be none.
     """
 
     anchor: Predicate
@@ -31,3 +50,4 @@ class Rules:
     reshaper_behind: Predicate
     standard_operands: bool
     constant_order: Callable[[Instruction, int, Shape], tuple[int, ...] | None]
+    extra: Extra | None = None

@@ -212,5 +212,11 @@ class _View:
 
 
 def _element_type(runtime: Any, type_: str) -> Any:
-    names = {"half_type": "FLOAT_16", "float_type": "FLOAT_32", "bool_type": "INT_8"}
+    names = {
+        "half_type": "FLOAT_16",
+        "float_type": "FLOAT_32",
+        "bool_type": "INT_8",
+        "int32_type": "INT_32",
+        "int64_type": "INT_64",
+    }
     return getattr(runtime.HalElementType, names[type_])

@@ -1,0 +1,54 @@
+"""What the table of an operator family holds: how an operator over whole tensors is computed, and which it can take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from iree_migraphx.ir.model import Instruction, Shape
+from iree_migraphx.lowering.types import MLIR_TYPES, is_float
+from iree_migraphx.lowering.view import View
+
+Emit: TypeAlias = "Callable[[Instruction, Sequence[View]], View]"
+Supports: TypeAlias = "Callable[[Instruction, Sequence[Shape]], bool]"
+
+
+@dataclass(frozen=True)
+class TensorOperator:
+    """An operator whose result's elements follow from several elements of its operands, or from others' places.
+
+    Attributes:
+        emit: builds the result; its elements may be wider than the instruction's type, and are rounded when read.
+        supports: whether `emit` can, said without building anything, given the operands' shapes.
+    """
+
+    emit: Emit
+    supports: Supports
+
+
+def over_floats(instruction: Instruction, operands: Sequence[Shape]) -> bool:
+    """One floating-point operand with elements."""
+    return len(operands) == 1 and is_float(operands[0].type) and has_elements(instruction, operands)
+
+
+def over_anything(instruction: Instruction, operands: Sequence[Shape]) -> bool:
+    """Operands of one known type, with elements."""
+    return len({shape.type for shape in operands}) == 1 and has_elements(instruction, operands)
+
+
+def has_elements(instruction: Instruction, operands: Sequence[Shape]) -> bool:
+    """Every value has a type that kernels know, at least one axis and at least one element."""
+    return all(shape.type in MLIR_TYPES and shape.elements > 0 for shape in (instruction.shape, *operands))
+
+
+def axis_of(instruction: Instruction, rank: int) -> int:
+    """The field `axis`, counted from the front."""
+    axis = int(instruction.operator.get("axis", 0))
+    return axis + rank if axis < 0 else axis
+
+
+def axes_of(instruction: Instruction, rank: int) -> tuple[int, ...]:
+    """The field `axes`, counted from the front, in order and none twice."""
+    given: Sequence[Any] = instruction.operator.get("axes") or ()
+    return tuple(sorted({int(axis) + rank if int(axis) < 0 else int(axis) for axis in given}))

@@ -1,0 +1,208 @@
+"""Operators over whole tensors, each by itself as a kernel, against MIGraphX, at the values where rules change."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from iree_migraphx.errors import Refusal
+from iree_migraphx.ir.model import DTYPES
+from iree_migraphx.lowering.anchors import Form
+from iree_migraphx.lowering.emit import TENSOR_OPERATORS
+from programs import Builder, extra_of, kernels_of, on_iree, on_ref, operands_of, parameters, strided
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operator.
+
+    Attributes:
+        lens: lengths of each operand.
+        fields: the operator's fields.
+        depth: roundings behind an element, in steps of float; 0 where results must be equal.
+        types: of the operands.
+        strides: of the first operand, where it is not row-major.
+        indices: the last operand, where it says places.
+        edges: NaN and infinities are among the values.
+    """
+
+    name: str
+    lens: tuple
+    fields: dict = field(default_factory=dict)
+    depth: int = 0
+    types: tuple = ()
+    strides: tuple | None = None
+    indices: tuple | None = None
+    edges: bool = False
+
+
+def reduce_(name, lens, *axes, **more):
+    return Row(name, (lens,), {"axes": list(axes)}, **more)
+
+
+def along(name, lens, axis, **more):
+    return Row(name, (lens,), {"axis": axis}, **more)
+
+
+def pool(lens, mode, lengths, stride, padding, depth=0, strides=None, edges=False, **fields):
+    given = {"mode": mode, "lengths": lengths, "stride": stride, "padding": padding, "padding_mode": 0}
+    given |= {"dilations": [1] * len(lengths), "ceil_mode": False, "lp_order": 2, "dyn_global": False}
+    given |= {"count_include_pad": False}
+    return Row("pooling", (lens,), given | fields, depth, strides=strides, edges=edges)
+
+
+AVERAGE, MAX, NORM = 0, 1, 2
+HALF, INT32, INT64 = ("half_type",), "int32_type", "int64_type"
+TABLE = {
+    "sum": reduce_("reduce_sum", (2, 5, 7), 1, depth=5),
+    "sum-last": reduce_("reduce_sum", (3, 70), -1, depth=70),
+    "sum-all": reduce_("reduce_sum", (4, 9), 0, 1, depth=36),
+    "sum-one": reduce_("reduce_sum", (4, 1, 3), 1),
+    "sum-half": reduce_("reduce_sum", (4, 300), 1, types=HALF, depth=300),
+    "sum-repeated": reduce_("reduce_sum", (4, 5, 6), 1, 2, strides=(6, 0, 1), depth=30),
+    "mean": reduce_("reduce_mean", (2, 3, 4, 5), 2, 3, depth=20),
+    "mean-channels-last": reduce_("reduce_mean", (2, 8, 4, 5), 2, 3, strides=(160, 1, 40, 8), depth=20),
+    "mean-half": reduce_("reduce_mean", (3, 40), 1, types=HALF, depth=40),
+    "product": reduce_("reduce_prod", (5, 6), 0, depth=5),
+    "max": reduce_("reduce_max", (5, 17), 1, edges=True),
+    "max-half": reduce_("reduce_max", (5, 17), 1, types=HALF, edges=True),
+    "min": reduce_("reduce_min", (5, 17), 0, edges=True),
+    "argmax": along("argmax", (6, 17), 1, edges=True),
+    "argmax-ties": along("argmax", (6, 40), -1),
+    "argmax-inside": along("argmax", (3, 5, 4), 1),
+    "argmin": along("argmin", (17, 6), 0, edges=True),
+    "softmax": along("softmax", (3, 4, 17), 2, depth=24),
+    "softmax-edges": along("softmax", (7, 5), 1, edges=True, depth=16),
+    "softmax-inside": along("softmax", (3, 17, 4), 1, depth=24),
+    "softmax-half": along("softmax", (3, 17), 1, types=HALF, depth=24),
+    "logsoftmax": along("logsoftmax", (4, 11), 1, depth=24),
+    "max-pool": pool((1, 3, 9, 11), MAX, [3, 3], [2, 2], [1, 1, 1, 1]),
+    "max-pool-edges": pool((1, 2, 8, 8), MAX, [3, 2], [1, 2], [1, 0, 1, 0], edges=True),
+    "max-pool-channels-last": pool((2, 8, 9, 9), MAX, [3, 3], [2, 2], [1, 1, 1, 1], strides=(648, 1, 72, 8)),
+    "max-pool-ceil": pool((1, 2, 8, 9), MAX, [3, 3], [2, 2], [0, 0, 0, 0], ceil_mode=True),
+    "max-pool-dilated": pool((1, 2, 9, 11), MAX, [3, 2], [1, 2], [1, 1, 1, 1], dilations=[2, 3]),
+    "max-pool-asymmetric": pool((1, 2, 6, 6), MAX, [3, 3], [1, 1], [0, 1, 2, 1]),
+    "max-pool-unread": pool((1, 2, 8, 7), MAX, [2, 2], [3, 3], [0, 0, 0, 0]),
+    "max-pool-1d": pool((2, 3, 13), MAX, [4], [3], [1, 1]),
+    "max-pool-3d": pool((1, 2, 4, 5, 6), MAX, [2, 2, 3], [1, 2, 1], [0, 1, 1, 0, 1, 1]),
+    "max-pool-global": pool((1, 5, 6, 7), MAX, [6, 7], [1, 1], [0, 0, 0, 0], edges=True),
+    "average-pool": pool((1, 3, 9, 11), AVERAGE, [3, 3], [2, 2], [1, 1, 1, 1], depth=10),
+    "average-pool-plain": pool((1, 4, 8, 8), AVERAGE, [2, 2], [2, 2], [0, 0, 0, 0], depth=4),
+    "average-pool-counted": pool(
+        (1, 3, 8, 9), AVERAGE, [3, 3], [2, 2], [1, 1, 1, 1], depth=10, count_include_pad=True, ceil_mode=True
+    ),
+    "average-pool-ceil": pool((1, 2, 8, 9), AVERAGE, [3, 3], [2, 2], [1, 0, 1, 0], depth=10, ceil_mode=True),
+    "average-pool-dilated": pool((1, 2, 9, 9), AVERAGE, [3, 2], [1, 2], [1, 1, 1, 1], depth=8, dilations=[2, 2]),
+    "average-pool-global": pool((2, 5, 6, 7), AVERAGE, [6, 7], [1, 1], [0, 0, 0, 0], depth=42),
+    "norm-pool": pool((1, 3, 8, 9), NORM, [3, 2], [2, 1], [1, 1, 1, 1], depth=16),
+    "norm-pool-1": pool((1, 3, 8, 9), NORM, [3, 2], [2, 1], [0, 0, 0, 0], depth=8, lp_order=1),
+    "norm-pool-3": pool((1, 3, 6, 6), NORM, [2, 2], [2, 2], [0, 0, 0, 0], depth=64, lp_order=3),
+    "concat": along("concat", (2, 3, 4), 1),
+    "concat-last": Row("concat", ((2, 3), (2, 1), (2, 4)), {"axis": -1}),
+    "concat-channels-last": Row("concat", ((1, 4, 3, 3), (1, 8, 3, 3)), {"axis": 1}, strides=(36, 1, 12, 4)),
+    "concat-int": Row("concat", ((2, 3), (5, 3)), {"axis": 0}, types=(INT64, INT64)),
+    "pad": Row("pad", ((2, 3, 4),), {"pads": [0, 1, 2, 1, 0, 3], "value": 1.5, "mode": 0}),
+    "reverse": reduce_("reverse", (3, 4, 5), 0, 2),
+    "step": Row("step", ((7, 5, 4),), {"axes": [0, 2], "steps": [3, 2]}),
+    "gather": Row("gather", ((5, 4), (3, 2)), {"axis": 0}, types=("float_type", INT64), indices=(0, -1, 4, -5, 2, 2)),
+    "gather-inside": Row("gather", ((2, 5, 3), (4,)), {"axis": 1}, types=("half_type", INT32), indices=(4, -2, 0, 1)),
+    "gather-flat": Row("gather", ((12,), (2, 2, 2)), {"axis": 0}, types=("float_type", INT32), indices=range(8)),
+    "gather-int": Row("gather", ((5, 3), (1,)), {"axis": 0}, types=(INT32, INT32), indices=(-2,)),
+    "gathernd": Row("gathernd", ((4, 3, 2), (3, 2)), types=("float_type", INT64), indices=(0, -1, 3, 2, -4, 1)),
+    "gathernd-batch": Row(
+        "gathernd", ((2, 4, 3), (2, 2, 1)), {"batch_dims": 1}, types=("float_type", INT32), indices=(0, -1, 3, 1)
+    ),
+}
+SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0])
+
+
+def program(row):
+    builder = Builder()
+    types = row.types or ("float_type",)
+    operands = []
+    for number, lens in enumerate(row.lens):
+        strides = row.strides if number == 0 else None
+        operands.append(builder.param(f"x{number}", lens, types[min(number, len(types) - 1)], strides))
+    return builder.build(builder.op(row.name, *operands, **row.fields))
+
+
+def values(row, made):
+    random, found = np.random.default_rng(11), {}
+    for number, (name, shape) in enumerate(sorted(parameters(made).items())):
+        if row.indices is not None and number == len(row.lens) - 1:
+            found[name] = np.array(list(row.indices), shape.dtype).reshape(shape.lens)
+            continue
+        # Fractions of four: ties are frequent, and sums of some are exact.
+        memory = (random.integers(-24, 24, max(shape.element_space, 1)) / (1 if "int" in shape.type else 4)).astype(
+            shape.dtype
+        )
+        if row.edges:
+            memory[: len(SPECIAL)] = SPECIAL
+            memory[len(memory) // 2 :: 5] = SPECIAL[np.arange(len(memory[len(memory) // 2 :: 5])) % len(SPECIAL)]
+            # A whole row of each that nothing else can hide.
+            memory[-shape.lens[-1] :] = -np.inf
+            memory[-2 * shape.lens[-1] : -shape.lens[-1]] = np.nan
+        found[name] = strided(memory, shape)
+    return found
+
+
+def only(made, form):
+    (subgraph,) = extra_of(made, form, standard_operands=form is Form.CHANNELS_LAST)
+    return subgraph
+
+
+FORMS = {name: Form.OPERANDS if row.strides else Form.CHANNELS_LAST for name, row in TABLE.items()}
+
+
+@pytest.fixture(scope="module")
+def computed(kernel_options):
+    made = {name: program(row) for name, row in TABLE.items()}
+    kernels = {}
+    for form in Form:
+        chosen = [only(made[name], form) for name in TABLE if FORMS[name] is form]
+        kernels |= kernels_of(chosen, form, kernel_options)
+    return made, kernels
+
+
+def test_the_table_is_complete():
+    assert {row.name for row in TABLE.values()} == set(TENSOR_OPERATORS)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_operator(computed, name):
+    row = TABLE[name]
+    made, kernels = computed[0][name], computed[1]
+    subgraph = only(made, FORMS[name])
+    assert subgraph.operators == (row.name,)
+    kernel = kernels[subgraph.key].kernel
+    assert not isinstance(kernel, Refusal), kernel
+    inputs = values(row, made)
+    actual = on_iree(subgraph, kernel, operands_of(subgraph, made, inputs))
+    (expected,) = on_ref(made, inputs)
+    assert actual.dtype == expected.dtype
+    if row.depth == 0:
+        np.testing.assert_array_equal(actual, expected)
+        return
+    # Sums are in float here and in double there; then each is rounded, halves by MIGraphX toward zero.
+    scale = max((np.abs(value[np.isfinite(value)]).max() for value in inputs.values()), default=1.0)
+    atol = row.depth * np.finfo(np.float32).eps * max(1.0, scale if row.name.startswith("reduce") else 1.0)
+    np.testing.assert_allclose(
+        actual,
+        expected,
+        rtol=row.depth * np.finfo(np.float32).eps
+        + 2 * np.finfo(DTYPES[row.types[0] if row.types else "float_type"]).eps,
+        atol=atol,
+    )
+
+
+def test_what_is_not_supported_is_left_out():
+    """Nothing is tried that could not be lowered: it would take its whole subgraph down."""
+    refused = [
+        pool((1, 2, 6, 6), AVERAGE, [3, 3], [1, 1], [0, 0, 0, 0], padding_mode=1),
+        pool((1, 2, 6, 6), NORM, [3, 3], [1, 1], [0, 0, 0, 0], lp_order=0),
+        Row("argmax", ((3, 4),), {"axis": 1, "select_last_index": True}),
+        Row("reduce_sum", ((3, 4),), {"axes": [1]}, types=("int64_type",)),
+        Row("softmax", ((3, 4),), {"axis": 1}, types=("double_type",)),
+    ]
+    for row in refused:
+        assert extra_of(program(row)) == ()
