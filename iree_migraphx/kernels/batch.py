@@ -91,13 +91,28 @@ class Batch:
             pool.shutdown(cancel_futures=True)
 
     def _compile_elsewhere(self, executor: concurrent.futures.Executor, jobs: Sequence[Job]) -> list[Job]:
-        where = replace(self._options, executor=None)
-        parcels = [make_parcel(job.order, self._compiler, where) for job in jobs]
+        """Have the executor compile; returns what it did not deliver, and what another process compiles already."""
+        with ExitStack() as stack:
+            claims: dict[str, ExitStack] = {}
+            mine, left = [], []
+            for job in jobs:
+                claims[job.key] = stack.enter_context(ExitStack())
+                if not self._claimed(job, claims[job.key]):
+                    left.append(job)
+                elif made := self._made(job):
+                    self._note(job, made)
+                else:
+                    mine.append(job)
+            where = replace(self._options, executor=None)
+            parcels = [make_parcel(job.order, self._compiler, where) for job in mine]
 
-        def deliver(number: int, compiled: Compiled) -> None:
-            self._note(jobs[number], self._keep(jobs[number], compiled))
+            def deliver(number: int, compiled: Compiled) -> None:
+                job = mine[number]
+                self._note(job, self._keep(job, compiled))
+                claims[job.key].close()
 
-        return [jobs[number] for number in compile_elsewhere(executor, parcels, deliver)]
+            undelivered = [mine[number] for number in compile_elsewhere(executor, parcels, deliver)]
+            return [*undelivered, *left]
 
     def _note(self, job: Job, outcome: Outcome) -> None:
         self._outcomes[job.key] = outcome
@@ -106,14 +121,19 @@ class Batch:
     def _try(self, job: Job, deadline: float) -> Outcome | None:
         """Compile a job, or take what another process has made of it; None while that one is still at it."""
         with ExitStack() as stack:
-            if self._cache is not None:
-                if not stack.enter_context(self._cache.claim(job.key)) and time.monotonic() < deadline:
-                    self._stop.wait(_PAUSE)
-                    return None
-                made = self._lookup.kept(job.key, job.order.request)
-                if made is not None and not unkept(made, self._options):
-                    return Outcome(made, 0.0, "hit")
-            return self._keep(job, self._compile(job.order))
+            if not self._claimed(job, stack) and time.monotonic() < deadline:
+                self._stop.wait(_PAUSE)
+                return None
+            return self._made(job) or self._keep(job, self._compile(job.order))
+
+    def _claimed(self, job: Job, stack: ExitStack) -> bool:
+        """Whether no other process is at a job; then none will be until the stack is closed."""
+        return self._cache is None or stack.enter_context(self._cache.claim(job.key))
+
+    def _made(self, job: Job) -> Outcome | None:
+        """What another process has made of a job since it was looked for."""
+        made = None if self._cache is None else self._lookup.kept(job.key, job.order.request)
+        return None if made is None or unkept(made, self._options) else Outcome(made, 0.0, "hit")
 
     def _compile(self, order: Order) -> Compiled:
         with self._gate.room(self._stop):

@@ -18,7 +18,7 @@ from iree_migraphx.kernels.model import GpuKernel, HostKernel
 from iree_migraphx.kernels.service import compile_kernels
 from iree_migraphx.kernels.targets import parse_target
 
-from .sources import CRASHING, EXP, INVALID, dot, elementwise, fake_compiler, order, real_compiler
+from .sources import CRASHING, EXP, INVALID, counting_compiler, dot, elementwise, fake_compiler, order, real_compiler
 
 GFX942 = parse_target("gfx942")
 DOT = dot()
@@ -112,6 +112,19 @@ def test_a_worker_with_another_compiler_or_cpu_is_not_used(options, tmp_path, mo
     with pytest.raises(UnlikeWorkerError, match="CPU"):
         fulfil(parcel)
     assert isinstance(fulfil(make_parcel(order(DOT, options, GFX942), compiler, options)).result, GpuKernel)
+
+
+def test_two_who_share_a_cache_have_executors_compile_each_kernel_once(options, tmp_path):
+    path, log = counting_compiler(tmp_path / "counting")
+    options = replace(options, iree_bin=path)
+    find_compiler(options)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool, concurrent.futures.ThreadPoolExecutor(3) as both:
+        one = both.submit(compile_kernels, REQUESTS, GFX942, replace(options, executor=pool))
+        two = both.submit(compile_kernels, REQUESTS[::-1], GFX942, replace(options, executor=pool))
+        three = both.submit(compile_kernels, REQUESTS, GFX942, options)
+        assert kinds(one.result()) == kinds(two.result()) == kinds(three.result()) == [GpuKernel] * 4
+    assert sorted(log.read_text().split()) == [f"@{request.symbol}" for request in REQUESTS]
+    assert not list(options.cache_dir.glob(".claim-*"))
 
 
 def test_ctrl_c_does_not_wait_for_the_executor(options, tmp_path):
