@@ -22,10 +22,12 @@ def convolve(x: View, w: View, window: Window, out: Sequence[int], sum_type: str
     x, window = without_unread_ends(x, window, out)
     if form is Form.CHANNELS_LAST and channels_last.supports(window, x.lens, w.lens):
         return channels_last.convolution(x, w, window, out, sum_type)
-    x = pad(x, [0, 0, *window.low], [0, 0, *window.high])
     loops = _loops(window, x.lens, w.lens, out)
     if "g" in loops and "c" in loops:
         x = reshape(x, [x.lens[0], loops["g"], loops["c"], *x.lens[2:]])
+    # Padding comes last: IREE fuses it into the convolution, but not through a reshape.
+    images = [0] * (len(x.lens) - len(window.kernel))
+    x = pad(x, [*images, *window.low], [*images, *window.high])
     if "g" in loops and "f" in loops:
         w = reshape(w, [loops["g"], loops["f"], *w.lens[1:]])
     reduced = ["c", *(f"k{i}" for i in range(len(window.kernel)))]
