@@ -37,24 +37,19 @@ class Window:
         Padding has n entries (symmetric) or 2n (all befores, then all afters), see op/convolution.hpp.
 
         Raises:
-            Refusal: UNSUPPORTED_OPERATOR for fields of another rank, a padding_mode that does not give the result's
-                lengths, or a window that is larger than the padded input.
+            Refusal: UNSUPPORTED_OPERATOR for padding that MIGraphX computes at run time, fields of another rank, or a
+                window that is larger than the padded input.
         """
         fields, rank = instruction.operator, len(w) - 2
+        if int(fields.get("padding_mode", 0)) != 0:
+            # It is for dynamic shapes: with fixed ones MIGraphX's own ref target fails to compile it.
+            raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"{instruction.name} with padding computed at run time")
         padding = tuple(fields.get("padding") or (0,) * rank)
         stride = tuple(fields.get("stride") or (1,) * rank)
         dilation = tuple(fields.get("dilation") or (1,) * rank)
         if len(padding) not in (rank, 2 * rank) or len(stride) != rank or len(dilation) != rank:
             raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"{instruction.name} with fields {dict(fields)} of rank {rank}")
-        low, high = padding[:rank], padding[-rank:]
-        mode = int(fields.get("padding_mode", 0))
-        if mode != 0:
-            low, high = _same(x[2:], w[2:], stride, dilation, more_behind=mode == 2)
-            lens = tuple(-(-length // step) for length, step in zip(x[2:], stride, strict=True))
-            if lens != instruction.shape.lens[2:]:
-                detail = f"{instruction.name} of {list(x)} whose padding_mode {mode} gives other lengths than its shape"
-                raise Refusal(Reason.UNSUPPORTED_OPERATOR, detail)
-        window = Window(tuple(w[2:]), low, high, stride, dilation, int(fields.get("group", 1)))
+        window = Window(tuple(w[2:]), padding[:rank], padding[-rank:], stride, dilation, int(fields.get("group", 1)))
         for axis in range(rank):
             padded = x[2 + axis] + window.low[axis] + window.high[axis]
             last = (instruction.shape.lens[2 + axis] - 1) * stride[axis]
@@ -105,19 +100,6 @@ class Spread:
         # One tap is nowhere apart from another.
         dilation = tuple(1 if size == 1 else step for step, size in zip(dilation, w[2:], strict=True))
         return Spread(tuple(w[2:]), padding, stride, dilation, int(fields.get("group", 1)))
-
-
-def _same(
-    x: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], more_behind: bool
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The padding of the modes same_lower and same_upper: an odd zero is before or behind (src/pad_calc.cpp)."""
-    low, high = [], []
-    for length, size, stride, dilation in zip(x, kernel, strides, dilations, strict=True):
-        outputs = -(-length // stride)
-        zeros = max(0, (outputs - 1) * stride + (size - 1) * dilation + 1 - length)
-        low.append(zeros // 2 if more_behind else zeros - zeros // 2)
-        high.append(zeros - low[-1])
-    return tuple(low), tuple(high)
 
 
 def without_unread_ends(x: View, window: Window, out: Sequence[int]) -> tuple[View, Window]:
