@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -73,17 +73,46 @@ def compile(  # noqa: A001 -- the name that users know
     options = Options.resolve() if options is None else options
     configure(options.debug_level)
     program, target = binding.own_program(program), binding.own_target(target)
-    job = _Job(options, target.name, program)
-    compiled = job.swapped(How(offload_copy, fast_math, exhaustive_tune)) if job.wanted() else None
-    if compiled is None:
+    how = How(offload_copy, fast_math, exhaustive_tune)
+    compiled = program.copy()
+
+    def plain() -> None:
+        binding.program.compile(compiled, target, *astuple(how))
+
+    compiled.iree_report = compile_into(
+        compiled.become, plain, lambda: binding.save_buffer(program), target.name, how, options
+    )
+    return compiled
+
+
+def compile_into(
+    take: Callable[[binding.program], None],
+    plain: Callable[[], None],
+    source: Callable[[], bytes],
+    migraphx_target: str,
+    how: How,
+    options: Options | None = None,
+) -> Report:
+    """Compile a program that is kept somewhere else; raises as `compile`, and what `plain` raises.
+
+    Args:
+        take: puts the compiled program with kernels in its place. It may raise, if the place is as before then.
+        plain: MIGraphX's own compile of the program, for where there is nothing to take.
+        source: its serialized form.
+        migraphx_target: the name of MIGraphX's target.
+        how: the options of MIGraphX's compile.
+        options: settings; those of the environment by default.
+    """
+    options = Options.resolve() if options is None else options
+    configure(options.debug_level)
+    job = _Job(options, migraphx_target, source)
+    if not (job.wanted() and job.swapped(how, take)):
         with job.stage("migraphx"):
-            compiled = program.copy()
-            compiled.compile(target, offload_copy, fast_math, exhaustive_tune)
+            plain()
     if job.on_gpu:
         job.report = gpu.with_note(job.report)
-    compiled.iree_report = job.report
     job.announce()
-    return compiled
+    return job.report
 
 
 def check(program: binding.program, arch: str, options: Options | None = None) -> Report:
@@ -102,8 +131,12 @@ def check(program: binding.program, arch: str, options: Options | None = None) -
     """
     options = Options.resolve() if options is None else options
     configure(options.debug_level)
-    program = binding.own_program(program)
-    job = _Job(replace(options, arch=arch), "gpu" if arch != "host" else "ref", program, checked_only=True)
+    own = binding.own_program(program)
+
+    def source() -> bytes:
+        return binding.save_buffer(own)
+
+    job = _Job(replace(options, arch=arch), "gpu" if arch != "host" else "ref", source, checked_only=True)
     target = job.target()
     plan = job.plan(target)
     outcomes = job.compile(plan, target)
@@ -136,7 +169,7 @@ class _Job:
 
     options: Options
     migraphx_target: str
-    program: binding.program
+    source: Callable[[], bytes]
     checked_only: bool = False
     report: Report = field(init=False)
 
@@ -173,28 +206,28 @@ class _Job:
         """Whether the program is to run on this machine's GPU."""
         return self.migraphx_target == "gpu" and not self.checked_only
 
-    def swapped(self, how: How) -> binding.program | None:
-        """The compiled program with kernels in it, or None where there are none or something went wrong."""
+    def swapped(self, how: How, take: Callable[[binding.program], None]) -> bool:
+        """Hand over the compiled program with kernels in it; false where there are none or something went wrong."""
         try:
             target = self.target()
         except CompilerNotFoundError as error:
             if self.options.iree_bin is not None:
                 raise
             self._give_up(Reason.NO_COMPILER, str(error))
-            return None
+            return False
         except Refusal as error:
             self._give_up(error.reason, error.detail)
-            return None
+            return False
         except OSError as error:
             # No room for the compiler's files, most likely.
             self._give_up(Reason.DISK, f"{type(error).__name__}: {error}")
-            return None
+            return False
         plan: Plan | None = None
         outcomes: Mapping[str, Outcome] = {}
         try:
             plan = self.plan(target, how)
             if self.report.reason is not None or not plan.subgraphs:
-                return None
+                return False
             outcomes = self.compile(plan, target)
             splice = self._splice_gpu if self.on_gpu else self._splice
             try:
@@ -207,6 +240,9 @@ class _Job:
                 outcomes = self.compile(plan, target)
                 compiled, refusals = splice(plan, outcomes, how)
             self.report = replace(self.report, subgraphs=subgraph_reports(plan.subgraphs, outcomes, refusals))
+            if compiled is None or not self.report.swapped:
+                return False
+            take(compiled)
         except Exception as error:
             # Never worse off: the user asked for a program, and MIGraphX can give one without us.
             log.debug("left to MIGraphX", exc_info=True)
@@ -215,13 +251,13 @@ class _Job:
             if plan is not None:
                 left = subgraph_reports(plan.subgraphs, outcomes, {s.name: error for s in plan.subgraphs})
                 self.report = replace(self.report, subgraphs=left)
-            return None
-        return compiled if self.report.swapped else None
+            return False
+        return True
 
     def plan(self, target: Target, how: How | None = None) -> Plan:
         """Read, fold, partition and lower the program; on the gpu MIGraphX itself folds it, and fuses it as well."""
         with self.stage("save"):
-            data = binding.save_buffer(self.program)
+            data = self.source()
         with self.stage("read"):
             program = with_ordered_loops(read_program(data))
         if has_dynamic_shapes(program):

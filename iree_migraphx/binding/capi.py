@@ -184,6 +184,15 @@ def function(name: str) -> Any:
     return found
 
 
+def has(name: str) -> bool:
+    """This release of MIGraphX has the function."""
+    try:
+        function(name)
+    except MigraphxError:
+        return False
+    return True
+
+
 def call(name: str, *arguments: Any) -> None:
     """Call a function that can fail only by our own mistake, or whose text must not be waited for.
 

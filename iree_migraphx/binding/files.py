@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from typing import Any
 
@@ -91,7 +92,7 @@ def _target_name(theirs: Any) -> str:
     main.add_return([main.add_parameter("x", shape(type="float", lens=[1]))])
     compiled = to_official(probe)
     try:
-        compiled.compile(theirs, offload_copy=False)
+        inspect.unwrap(type(compiled).compile)(compiled, theirs, offload_copy=False)  # a hook may be around it
     except RuntimeError as error:
         raise MigraphxError(f"MIGraphX can't compile for the target that it was given: {error}") from error
     name: str = serialized.read(official.save(compiled))["targets"][0]["name"]

@@ -11,7 +11,7 @@ import importlib.util
 import re
 import threading
 from collections.abc import Iterator
-from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from pathlib import Path
 
 from iree_migraphx import options
@@ -90,7 +90,7 @@ def _candidates() -> Iterator[Path | str]:
         rocm = options.rocm_path()
         if rocm is not None:
             yield from _in_rocm(rocm)
-        module = _official_module_folder()
+        module = official_module_folder()
         if module is not None:
             yield from _around(module)
     yield SONAME
@@ -110,15 +110,20 @@ def _existing(*paths: Path) -> list[Path]:
     return [path for path in paths if path.exists()]
 
 
-def _official_module_folder() -> Path | None:
+def official_module_folder() -> Path | None:
     """Folder of ROCm's `migraphx` extension module; None for PyPI's placeholder of that name, which is plain Python."""
     try:
         spec = importlib.util.find_spec("migraphx")
     except (ImportError, ValueError):
         return None
-    if spec is None or spec.origin is None or not spec.origin.endswith(tuple(EXTENSION_SUFFIXES)):
+    if spec is None or spec.origin is None or not is_extension(spec):
         return None
     return Path(spec.origin).resolve().parent
+
+
+def is_extension(spec: ModuleSpec) -> bool:
+    """The module is compiled code."""
+    return spec.origin is not None and spec.origin.endswith(tuple(EXTENSION_SUFFIXES))
 
 
 def mapped_files(name: str) -> list[str]:

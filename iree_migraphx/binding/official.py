@@ -6,6 +6,7 @@ Both use one libmigraphx (library.py), so memory is shared; a program goes over 
 from __future__ import annotations
 
 import importlib
+import sys
 import weakref
 from types import ModuleType
 from typing import Any
@@ -20,7 +21,13 @@ _NAME = "migraphx"
 
 def is_official(value: object) -> bool:
     """The value is an object of ROCm's module."""
-    return type(value).__module__ == _NAME
+    return any(kind.__module__ == _NAME for kind in type(value).__mro__)
+
+
+def installed() -> bool:
+    """ROCm's module is there to be imported, or has been."""
+    found = sys.modules.get(_NAME)
+    return library.official_module_folder() is not None if found is None else is_rocm(found)
 
 
 def module() -> ModuleType:
@@ -33,9 +40,10 @@ def module() -> ModuleType:
         found = importlib.import_module(_NAME)
     except ImportError as error:
         raise LibraryNotFoundError(f"ROCm's Python module `migraphx` can't be imported: {error}") from error
-    if not hasattr(found, "argument_from_pointer"):
+    if not is_rocm(found):
+        where = getattr(found, "__file__", None) or "memory"
         raise LibraryNotFoundError(
-            f"the module `migraphx` in {found.__file__} is not ROCm's (PyPI's is a placeholder); "
+            f"the module `migraphx` in {where} is not ROCm's (PyPI's is a placeholder); "
             "add ROCm's lib folder to PYTHONPATH"
         )
     library.require_single()
@@ -78,6 +86,11 @@ def load(data: bytes) -> Any:
         return migraphx.load_buffer(data)
     with serialized.memory_file(data) as path:
         return migraphx.load(path)
+
+
+def is_rocm(found: ModuleType) -> bool:
+    """Not PyPI's placeholder, which is empty, nor this package in its stead."""
+    return getattr(vars(found).get("program"), "__module__", None) == _NAME
 
 
 def _release(value: argument) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iree_migraphx.binding import callbacks, capi, inputs, messages, official, serialized
 from iree_migraphx.binding.arguments import argument
@@ -15,6 +15,9 @@ from iree_migraphx.binding.shapes import shape
 from iree_migraphx.binding.targets import target
 from iree_migraphx.errors import InputError, MigraphxError
 from iree_migraphx.report import Report
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class program:  # noqa: N801 -- the official name
@@ -37,7 +40,7 @@ class program:  # noqa: N801 -- the official name
         self.iree_report: Report | None = None
 
     @classmethod
-    def wrap(cls, handle: Handle, compiled: bool) -> program:
+    def wrap(cls, handle: Handle, compiled: bool) -> Self:
         """The program behind a handle of the C interface."""
         self = cls.__new__(cls)
         self._handle, self._compiled, self._parameters, self._modules = handle, compiled, None, {}
@@ -163,11 +166,16 @@ class program:  # noqa: N801 -- the official name
             raise capi.failure("MIGraphX can't run the program; it printed the cause on stderr", _last(raised))
         return self._results(out, bound)
 
-    def copy(self) -> program:
+    def copy(self) -> Self:
         """The same program once more, to be changed by itself; constants are shared."""
         handle = capi.new("program", "program_create")
         capi.call("program_assign_to", handle, self._handle)
-        return program.wrap(handle, self._compiled)
+        return type(self).wrap(handle, self._compiled)
+
+    def become(self, other: program) -> None:
+        """Be the same program as another one from now on. Results of earlier runs stay valid."""
+        self._handle, self._compiled = other._handle, other._compiled
+        self.rewritten()
 
     def sort(self) -> None:
         """Order the instructions so that each comes right before its users, as far as possible."""

@@ -1,0 +1,132 @@
+"""program.compile with IREE: the object that is compiled holds the kernels afterwards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar, cast
+
+from iree_migraphx import binding, pipeline
+from iree_migraphx.binding import official, official_program
+from iree_migraphx.dropin import lookup
+from iree_migraphx.errors import Reason
+from iree_migraphx.options import Options
+from iree_migraphx.pipeline import How, compile_into
+from iree_migraphx.report import Report
+
+_Program = TypeVar("_Program", bound=binding.program)
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Settings:
+    """How programs are compiled in place from now on, and what became of those that were.
+
+    Attributes:
+        options: None takes those of the environment, at each compile.
+        reports: one a compile, in order.
+    """
+
+    options: Options | None = None
+    reports: list[Report] = field(default_factory=list)
+
+
+#: Those of the hooks that are installed; the last one is in force.
+stack: list[Settings] = []
+
+
+def compile(  # noqa: A001 -- the name that users know
+    program: _Program,
+    target: binding.target,
+    offload_copy: bool = True,
+    fast_math: bool = True,
+    exhaustive_tune: bool = False,
+    options: Options | None = None,
+) -> _Program:
+    """Compile a program with IREE's kernels in it, as another program; what IREE rejects is left to MIGraphX.
+
+    Args:
+        program: a parsed program, of this package or of ROCm's `migraphx` module; it is not changed.
+        target: from `get_target` of either.
+        offload_copy: as MIGraphX's compile.
+        fast_math: as MIGraphX's compile.
+        exhaustive_tune: as MIGraphX's compile.
+        options: settings; those of the environment by default.
+
+    Returns:
+        The compiled program, ROCm's for one of ROCm's. Its `iree_report` says what became of each subgraph. Whatever
+        goes wrong on our side, it is what MIGraphX alone would have given.
+
+    Raises:
+        OptionError: a setting that can't be used, before any work.
+        CompilerNotFoundError: IREE_BIN names something that is not a compiler.
+        MigraphxError: MIGraphX itself can't compile the program; for one of ROCm's it is what ROCm's module raises.
+    """
+    how = How(offload_copy, fast_math, exhaustive_tune)
+    kind: Any = lookup.namespace()["program"]
+    if not official.is_official(program) or kind.__base__ is binding.program:
+        return cast("_Program", pipeline.compile(program, target, **asdict(how), options=options))
+    compiled = kind()
+    official_program.assign(compiled, program)
+    compiled.compile(target, **asdict(how), options=options)
+    return cast("_Program", compiled)
+
+
+def compile_own(
+    program: binding.program, t: binding.target, plain: Callable[[], None], how: How, options: Options | None = None
+) -> Report | None:
+    """Compile a program of this package in place; None where MIGraphX did what it would have done without it.
+
+    Args:
+        program: not a compiled one, or it is left to `plain`.
+        t: its target.
+        plain: MIGraphX's own compile of the program.
+        how: the options of MIGraphX's compile.
+        options: settings; those of a hook, or else of the environment, by default.
+    """
+    if program.is_compiled() or not isinstance(t, binding.target):
+        plain()  # which says what is wrong
+        return None
+    report = compile_into(
+        program.become, plain, lambda: binding.save_buffer(program), t.name, how, options or _options()
+    )
+    return _noted(report)
+
+
+def compile_rocm(
+    program: Any, t: Any, plain: Callable[[], None], how: How, options: Options | None = None
+) -> Report | None:
+    """Compile a program of ROCm's module in place, as `compile_own`. What can't be done is left to MIGraphX, and said.
+
+    Raises:
+        OptionError: a setting that can't be used, before any work.
+        CompilerNotFoundError: IREE_BIN names something that is not a compiler.
+    """
+    options = options or _options() or Options.resolve()
+    if not official.is_official(t) or program.is_compiled():
+        plain()
+        return None
+    try:
+        target = "unknown" if options.disable else binding.own_target(t).name
+        if not options.disable:
+            official_program.check()
+    except Exception as error:
+        # Never worse off: MIGraphX can compile it, or says itself why it can't.
+        _log.debug("left to MIGraphX", exc_info=True)
+        plain()
+        return _noted(Report("unknown", options.arch or "host", reason=Reason.SPLICE_ERROR, note=str(error)))
+    report = compile_into(
+        lambda own: official_program.assign(program, own), plain, lambda: official.save(program), target, how, options
+    )
+    return _noted(report)
+
+
+def _options() -> Options | None:
+    return stack[-1].options if stack else None
+
+
+def _noted(report: Report) -> Report:
+    if stack:
+        stack[-1].reports.append(report)
+    return report

@@ -1,0 +1,144 @@
+"""The names of ROCm's module on libmigraphx_c alone, with IREE in program.compile."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec
+
+from iree_migraphx import binding
+from iree_migraphx.binding import (
+    CustomOp,
+    argument,
+    argument_from_pointer,
+    autocast_fp8,
+    capi,
+    create_argument,
+    dynamic_dimension,
+    fill_argument,
+    generate_argument,
+    get_target,
+    instruction_ref,
+    module,
+    op,
+    own_program,
+    own_target,
+    quantize_bf16,
+    quantize_fp8,
+    quantize_fp16,
+    quantize_int8,
+    register_custom_op,
+    save,
+    save_buffer,
+    shape,
+    target,
+    to_official,
+)
+from iree_migraphx.dropin.names import C_FUNCTIONS
+from iree_migraphx.options import Options
+
+_P = ParamSpec("_P")
+
+__all__ = [
+    "CustomOp",
+    "argument",
+    "argument_from_pointer",
+    "autocast_fp8",
+    "create_argument",
+    "dynamic_dimension",
+    "fill_argument",
+    "from_official",
+    "generate_argument",
+    "get_target",
+    "instruction_ref",
+    "load",
+    "load_buffer",
+    "module",
+    "op",
+    "own_program",
+    "own_target",
+    "parse_onnx",
+    "parse_onnx_buffer",
+    "parse_tf",
+    "program",
+    "quantize_bf16",
+    "quantize_fp8",
+    "quantize_fp16",
+    "quantize_int8",
+    "register_custom_op",
+    "save",
+    "save_buffer",
+    "shape",
+    "target",
+    "to_official",
+]
+
+
+class program(binding.program):  # noqa: N801 -- the official name
+    """A program: empty when made, else from parse_onnx, load or load_buffer. Its compile puts IREE's kernels in.
+
+    A compiled program may be run from several threads at once, as far as MIGraphX's target allows it.
+
+    Attributes:
+        iree_report: what became of each subgraph when it was compiled; None before.
+    """
+
+    __slots__ = ()
+
+    def compile(
+        self,
+        t: target,
+        offload_copy: bool = True,
+        fast_math: bool = True,
+        exhaustive_tune: bool = False,
+        *,
+        options: Options | None = None,
+    ) -> None:
+        """Compile the program in place, with IREE's kernels in it; what IREE rejects is left to MIGraphX.
+
+        Args:
+            t: what for.
+            offload_copy: copy inputs to the device and results back; without it they are memory of the device.
+            fast_math: allow less exact but faster forms of some operators.
+            exhaustive_tune: try every kernel that MIGraphX knows, which takes long.
+            options: this package's settings; those of a hook, or else of the environment, by default.
+
+        Raises:
+            OptionError: a setting that can't be used, before any work.
+            CompilerNotFoundError: IREE_BIN names something that is not a compiler.
+            MigraphxError: MIGraphX can't compile it, and the program is then of no more use; or it is compiled already.
+            InputError: the program has no instructions.
+        """
+        from iree_migraphx.dropin.compiling import compile_own
+        from iree_migraphx.pipeline import How
+
+        how = How(offload_copy, fast_math, exhaustive_tune)
+        plain = functools.partial(binding.program.compile, self, t, offload_copy, fast_math, exhaustive_tune)
+        self.iree_report = compile_own(self, t, plain, how, options) or self.iree_report
+
+
+def _giving(function: Callable[_P, binding.program]) -> Callable[_P, program]:
+    """The function with a program that compiles in place as its result."""
+
+    @functools.wraps(function)
+    def giving(*args: _P.args, **kwargs: _P.kwargs) -> program:
+        made = function(*args, **kwargs)
+        return program.wrap(made.handle, made.is_compiled())
+
+    return giving
+
+
+from_official = _giving(binding.from_official)
+load = _giving(binding.load)
+load_buffer = _giving(binding.load_buffer)
+parse_onnx = _giving(binding.parse_onnx)
+parse_onnx_buffer = _giving(binding.parse_onnx_buffer)
+parse_tf = _giving(binding.parse_tf)
+
+
+def available() -> list[str]:
+    """The names that the installed MIGraphX has what it takes for."""
+    missing = {name for name, function in C_FUNCTIONS.items() if not capi.has(function)}
+    if not binding.official.installed():
+        missing.add("autocast_fp8")
+    return [name for name in __all__ if name not in missing]
