@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -40,18 +39,6 @@ class Captured:
 
     fused: Program
     unfused: Unfused
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """The subgraphs to try.
-
-    Attributes:
-        refusals: by key, of subgraphs that can't have a kernel.
-    """
-
-    subgraphs: tuple[Subgraph, ...]
-    refusals: Mapping[str, Refusal]
 
 
 def device_target(options: Options) -> Target:
@@ -98,47 +85,38 @@ def captured(program: Program, offload_copy: bool, fast_math: bool, timeout: flo
     return Captured(fused, replace(unfused, program=settle(unfused.program)))
 
 
-def choose_captured(found: Captured, rules: Rules, eligible: str, gfx: str) -> Chosen:
+def choose_captured(found: Captured, rules: Rules, eligible: str, gfx: str) -> tuple[Subgraph, ...]:
     """Subgraphs of a captured program: all that the rules allow, or MIGraphX's own choice for its kernel compiler."""
     program = found.unfused.program
     if eligible == "all":
-        return Chosen(partition(program, rules), {})
+        return partition(program, rules)
     if has_mlir():
         return _as_fused(found, rules)
     choice = choose(found.fused, gfx, mlir_settings())
-    return Chosen(partition(program, rules, _within(choice, found.unfused)), {})
+    return partition(program, rules, _within(choice, found.unfused))
 
 
-def choose_parsed(program: Program, rules: Rules, eligible: str, gfx: str) -> Chosen:
+def choose_parsed(program: Program, rules: Rules, eligible: str, gfx: str) -> tuple[Subgraph, ...]:
     """Subgraphs of a program that MIGraphX has not optimised; MIGraphX's own choice is only guessed."""
     if eligible == "all":
-        return Chosen(partition(program, rules), {})
+        return partition(program, rules)
     settings = mlir_settings()
     if settings.disabled:
-        return Chosen((), {})
+        return ()
     instructions = {instruction.id: instruction for instruction in program.instructions()}
     own = replace(
         rules,
         anchor=lambda i: rules.anchor(i) and accepts(i, instructions, mode(f"fused_{i.name}", gfx, settings)),
         pointwise=lambda i: rules.pointwise(i) and fuses(i, instructions),
     )
-    return Chosen(partition(program, own), {})
+    return partition(program, own)
 
 
-def _as_fused(found: Captured, rules: Rules) -> Chosen:
+def _as_fused(found: Captured, rules: Rules) -> tuple[Subgraph, ...]:
     """Exactly MIGraphX's gpu::mlir_ops."""
     parts, results = found.unfused.parts, found.unfused.results
     names = [i.id for i in found.fused.instructions() if i.name == _MLIR_OP and i.id in parts]
-    subgraphs = []
-    refusals: dict[str, Refusal] = {}
-    for name, subgraph in zip(names, take_whole(found.unfused.program, rules, (parts[n] for n in names)), strict=True):
-        if results[name] != (subgraph.result,):
-            # Not the kernel of any other subgraph, though it looks like one.
-            subgraph = replace(subgraph, key=f"{subgraph.key}-of-{len(results[name])}")
-            several = f"MIGraphX makes one kernel of it with the results {', '.join(results[name])}"
-            refusals[subgraph.key] = Refusal(Reason.UNSUPPORTED_OPERATOR, several)
-        subgraphs.append(subgraph)
-    return Chosen(tuple(subgraphs), refusals)
+    return take_whole(found.unfused.program, rules, ((parts[name], results[name]) for name in names))
 
 
 def _within(choice: Choice, unfused: Unfused) -> dict[str, frozenset[str]]:

@@ -278,15 +278,14 @@ class _Job:
             rules = forms.rules(form, standard_operands=target.is_host, extra=extra)
             eligible = self.options.eligible or ("migraphx" if self.on_gpu else "all")
             if target.is_host:
-                chosen = gpu.Chosen(partition(program, rules), {})
+                chosen = partition(program, rules)
             elif found is not None:
                 chosen = gpu.choose_captured(found, rules, eligible, target.gfx)
             else:
                 chosen = gpu.choose_parsed(program, rules, eligible, target.gfx)
         with self.stage("lower"):
-            wanted = [subgraph for subgraph in chosen.subgraphs if subgraph.key not in chosen.refusals]
-            made, refusals = requests(wanted, form, self.options)
-        return Plan(program, chosen.subgraphs, made, {**refusals, **chosen.refusals}, found is not None)
+            made, refusals = requests(chosen, form, self.options)
+        return Plan(program, chosen, made, refusals, found is not None)
 
     def _captured(self, program: Program, how: How) -> gpu.Captured | None:
         """MIGraphX's own fused program; None, and a note in the report, where it could not be had."""

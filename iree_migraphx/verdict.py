@@ -43,7 +43,7 @@ def subgraph_reports(
                 anchor=subgraph.anchor,
                 operators=subgraph.operators,
                 inputs=tuple(_text(parameter.shape) for parameter in subgraph.parameters),
-                output=_text(subgraph.result_shape),
+                output=", ".join(map(_text, subgraph.result_shapes)),
                 key=subgraph.key,
                 provider="iree" if kernel is not None and error is None else "migraphx",
                 reason=reason,

@@ -136,9 +136,8 @@ def _operands(dispatch: Dispatch, function: HalFunction) -> tuple[int, ...]:
             raise Refusal(Reason.PARTIAL_BINDING, f"pointer {index} is to {where} of argument {binding.argument}")
         arguments.append(binding.argument)
     results = list(range(function.operands, function.operands + function.results))
-    first_result = len(arguments) - len(results)
-    if not results or arguments[first_result:] != results or any(each in results for each in arguments[:first_result]):
-        raise Refusal(Reason.PARTIAL_BINDING, f"the pointers are to the arguments {arguments}, not to all results last")
+    if not results or sorted(each for each in arguments if each >= function.operands) != results:
+        raise Refusal(Reason.PARTIAL_BINDING, f"the pointers are to the arguments {arguments}, not to each result once")
     return tuple(arguments)
 
 

@@ -25,8 +25,8 @@ from iree_migraphx.kernels.entry import CorruptEntryError, Entry, cache_key, rea
 from iree_migraphx.kernels.model import GpuKernel, HostKernel, Request
 from iree_migraphx.kernels.scratch import scratch_folder
 
-#: Grows whenever an entry written before could be misread, or a kernel be accepted that no longer would be.
-ABI = 3
+#: Grows whenever an entry written before could be misread, or its kernel be accepted or refused where a new one is not.
+ABI = 4
 
 MAKERS = "compilers"
 _UNFINISHED = ".unfinished-"

@@ -54,8 +54,8 @@ class GpuKernel:
         symbol: the kernel's symbol in the code object.
         workgroups: number of workgroups in x.
         workgroup_size: work-items of a workgroup in x.
-        operands: for each pointer the kernel takes, in order, which of the request's arguments it is. The results come
-            last and in order; an operand that the computation does not read is not among them.
+        operands: for each pointer the kernel takes, in order, which of the request's arguments it is. Every result is
+            there once; an operand that the computation does not read is not.
     """
 
     symbol: str

@@ -36,7 +36,7 @@ def requests(
         if lowered.refusal is not None:
             refused[subgraph.key] = lowered.refusal
             continue
-        arguments = len(subgraph.operands) + 1
+        arguments = len(subgraph.operands) + len(subgraph.results)
         made[subgraph.key] = Request(symbol, lowered.mlir, arguments, subgraph.anchor, cost=float(len(lowered.mlir)))
     return made, refused
 

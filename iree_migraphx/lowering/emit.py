@@ -1,6 +1,6 @@
 """One subgraph as the text of an MLIR module with one function.
 
-The function's interface is described in kernels/model.py: a tensor an operand, an output buffer, one result.
+The function's interface is described in kernels/model.py: a tensor an operand, then an output buffer a result.
 """
 
 from __future__ import annotations
@@ -114,15 +114,16 @@ def lower(subgraph: Subgraph, symbol: str, form: Form = Form.OPERANDS) -> str:
         module = ir.Module.create()
         shapes = [parameter.shape for parameter in subgraph.parameters]
         types: list[ir.Type] = [_physical_type(shape) for shape in shapes]
-        result_type = _physical_type(subgraph.result_shape)
+        results = [_physical_type(shape) for shape in subgraph.result_shapes]
         with ir.InsertionPoint(module.body):
-            function = func.FuncOp(symbol, ([*types, ir.Type.parse("!hal.buffer")], [result_type]))
-            output = {"iree.abi.output": ir.IntegerAttr.get(ir.IndexType.get(), 0)}
-            function.arg_attrs = [*[ir.DictAttr.get({}) for _ in types], ir.DictAttr.get(output)]
+            function = func.FuncOp(symbol, ([*types, *[ir.Type.parse("!hal.buffer")] * len(results)], results))
+            numbers = [ir.IntegerAttr.get(ir.IndexType.get(), number) for number in range(len(results))]
+            outputs = [ir.DictAttr.get({"iree.abi.output": number}) for number in numbers]
+            function.arg_attrs = [*[ir.DictAttr.get({}) for _ in types], *outputs]
             block = function.add_entry_block()
         try:
             with ir.InsertionPoint(block):
-                func.ReturnOp([_emit_body(subgraph, list(block.arguments)[:-1], form)])
+                func.ReturnOp(_emit_body(subgraph, list(block.arguments)[: len(types)], form))
             module.operation.verify()
         except ir.MLIRError as error:
             said = "; ".join(diagnostic.message for diagnostic in error.error_diagnostics)
@@ -130,14 +131,14 @@ def lower(subgraph: Subgraph, symbol: str, form: Form = Form.OPERANDS) -> str:
         return str(module)
 
 
-def _emit_body(subgraph: Subgraph, arguments: Sequence[ir.Value], form: Form) -> ir.Value:
+def _emit_body(subgraph: Subgraph, arguments: Sequence[ir.Value], form: Form) -> list[ir.Value]:
     values: dict[str, _Value] = {}
     tensors = iter(arguments)
     for instruction in subgraph.body.instructions:
         name = instruction.name
         if name == "@return":
-            order = physical_axes(subgraph.result_shape)
-            return _materialise(values[instruction.inputs[0]], order).tensor
+            returned = zip(instruction.inputs, subgraph.result_shapes, strict=True)
+            return [_materialise(values[value], physical_axes(shape)).tensor for value, shape in returned]
         if name == "@param":
             shape = instruction.shape
             view = View(next(tensors), shape.lens, physical_axes(shape), shape.type)

@@ -58,18 +58,21 @@ def partition(
     return tuple(found)
 
 
-def take_whole(program: Program, rules: Rules, fusions: Iterable[Sequence[str]]) -> tuple[Subgraph, ...]:
+def take_whole(
+    program: Program, rules: Rules, fusions: Iterable[tuple[Sequence[str], Sequence[str]]]
+) -> tuple[Subgraph, ...]:
     """A subgraph of each set of instructions as it is, whether or not anything can compute it.
 
     Args:
         program: ordinary operators.
         rules: what may be in front of a subgraph.
-        fusions: ids of instructions of one module, in execution order, of which others read the last one's value only.
+        fusions: ids of instructions of one module, in execution order, and ids of the values that are the results.
+            Results that nobody reads, or that are no instruction's of the fusion, are left out.
     """
     counts: Counter[str] = Counter()
     surroundings = {i.id: around for around in _surroundings(program) for i in around.module.instructions}
     found: list[Subgraph] = []
-    for parts in fusions:
+    for parts, returned in fusions:
         around = surroundings[parts[-1]]
         # A literal is an operand, or inside if it has one element, as everywhere.
         core = [value for value in parts if around.instructions[value].literal is None]
@@ -77,7 +80,10 @@ def take_whole(program: Program, rules: Rules, fusions: Iterable[Sequence[str]])
         anchor = next(
             (i for i in anchors if rules.anchor(i)), next((i for i in anchors if i.name in PRODUCTS), anchors[0])
         )
-        found.append(_subgraph(anchor, core, around, rules, counts))
+        inside = set(core)
+        read = {v for v in core if v in around.pinned or any(user.id not in inside for user in around.users[v])}
+        results = [value for value in dict.fromkeys(returned) if value in read] or core[-1:]
+        found.append(_subgraph(anchor, core, around, rules, counts, results))
     return tuple(found)
 
 
@@ -115,8 +121,14 @@ def _read_by_other_modules(program: Program) -> set[str]:
 
 
 def _subgraph(
-    anchor: Instruction, core: Sequence[str], around: Surroundings, rules: Rules, counts: Counter[str]
+    anchor: Instruction,
+    core: Sequence[str],
+    around: Surroundings,
+    rules: Rules,
+    counts: Counter[str],
+    results: Sequence[str] = (),
 ) -> Subgraph:
+    results = results or core[-1:]
     chosen = {*core, *reshapers_before(core, around, rules)}
     members = sorted(chosen, key=lambda value: around.index[value])
     operands: dict[str, Instruction] = {}
@@ -147,10 +159,11 @@ def _subgraph(
         body.append(
             replace(instruction, id=names[member], inputs=tuple(names[value] for value in instruction.inputs), extra={})
         )
-    result = around.instructions[core[-1]].shape
+    shapes = tuple(around.instructions[value].shape for value in results)
     if rules.standard_operands:
-        result = Shape.standard_of(result.type, result.lens)
-    body.append(Instruction(f"@{len(body)}", "@return", Shape("float_type"), inputs=(names[core[-1]],)))
+        shapes = tuple(Shape.standard_of(shape.type, shape.lens) for shape in shapes)
+    returned = tuple(names[value] for value in results)
+    body.append(Instruction(f"@{len(body)}", "@return", Shape("float_type"), inputs=returned))
     behind = (around.instructions[value] for value in core if value != anchor.id)
     operators = [instruction.name for instruction in behind if rules.pointwise(instruction)]
     stem = "_".join([anchor.name, *operators])
@@ -161,9 +174,10 @@ def _subgraph(
         module=around.module.name,
         members=tuple(members),
         operands=tuple(operands),
+        results=tuple(results),
         body=Module("main", tuple(body)),
-        result_shape=result,
-        key=_key(body, result),
+        result_shapes=shapes,
+        key=_key(body, shapes),
     )
 
 
@@ -185,7 +199,7 @@ def _outside_values(reading_order: Sequence[str], chosen: set[str], around: Surr
     return list(found)
 
 
-def _key(body: Iterable[Instruction], result: Shape) -> str:
+def _key(body: Iterable[Instruction], results: Iterable[Shape]) -> str:
     """A digest of everything that a kernel depends on; names of values are positions in the body already."""
     digest = hashlib.blake2b(digest_size=16)
     for instruction in body:
@@ -198,7 +212,8 @@ def _key(body: Iterable[Instruction], result: Shape) -> str:
             None if literal is None else _literal(literal),
         )
         digest.update(msgpack.packb(entry))
-    digest.update(msgpack.packb(_shape(result)))
+    for shape in results:
+        digest.update(msgpack.packb(_shape(shape)))
     return digest.hexdigest()
 
 

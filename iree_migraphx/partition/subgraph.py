@@ -9,17 +9,18 @@ from iree_migraphx.ir.model import Instruction, Module, Shape
 
 @dataclass(frozen=True, slots=True)
 class Subgraph:
-    """A convex set of instructions of one module around an anchor, with one result.
+    """A convex set of instructions of one module around an anchor; with one result, but for fusions of MIGraphX's own.
 
     Attributes:
         name: unique in the program, after its operators: "convolution_add_relu_3".
         anchor: operator name of the anchor.
         module: the module that holds it.
-        members: ids of the instructions it replaces, in execution order; the last one is the result.
+        members: ids of the instructions it replaces, in execution order.
         operands: ids of the values it reads, in the order of the kernel's arguments; no value twice.
+        results: ids of the members that others read, in the order in which the kernel computes them.
         body: the same computation by itself: one @param "x0", "x1", … an operand with the operand's own type,
             lengths and strides, the members, and a @return. MIGraphX can run it as a program's main module.
-        result_shape: type, lengths and strides that readers of the result expect.
+        result_shapes: type, lengths and strides that readers of each result expect.
         key: equal for subgraphs that one kernel can serve: a digest of the body with names taken out.
     """
 
@@ -28,8 +29,9 @@ class Subgraph:
     module: str
     members: tuple[str, ...]
     operands: tuple[str, ...]
+    results: tuple[str, ...]
     body: Module
-    result_shape: Shape
+    result_shapes: tuple[Shape, ...]
     key: str
 
     @property
@@ -44,5 +46,12 @@ class Subgraph:
 
     @property
     def result(self) -> str:
-        """Id of the value that the kernel computes."""
-        return self.members[-1]
+        """Id of the value that the kernel computes, where it is only one."""
+        (result,) = self.results
+        return result
+
+    @property
+    def result_shape(self) -> Shape:
+        """Its shape."""
+        (shape,) = self.result_shapes
+        return shape

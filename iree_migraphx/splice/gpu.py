@@ -3,13 +3,20 @@
 MIGraphX merges equal expressions (src/eliminate_common_subexpression.cpp), and two equal buffers are one: then two
 kernels would write one buffer. So each buffer has a shape of its own, of the right size: an axis of length 1 with a
 stride that no other has.
+
+A kernel with several results has a buffer for each. Its placeholder gives the last one; the others are read through
+placeholders that do nothing, of which `identity` remains. Such a buffer has a placeholder of its own in front of
+the kernel: MIGraphX allocates a buffer anew, with its final shape, right before the first operator that gives it back
+(src/adjust_allocation.cpp), which must not be behind the kernel.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +64,17 @@ class GpuCompiled:
 
 @dataclass(frozen=True, slots=True)
 class _Edited:
+    """A program with placeholders in it.
+
+    Attributes:
+        subgraphs: by the name of the kernel's placeholder.
+        others: name of a placeholder for a further result, or its buffer -> name of the kernel's.
+    """
+
     program: Program
     placeholders: list[GpuPlaceholder]
     subgraphs: Mapping[str, Subgraph]
+    others: Mapping[str, str]
 
 
 def compile_gpu(
@@ -92,7 +107,9 @@ def compile_gpu(
     refusals: dict[str, Refusal] = {}
     chosen = [subgraph for subgraph in subgraphs if subgraph.key in kernels]
     for subgraph in chosen:
-        types = {parameter.shape.type for parameter in subgraph.parameters} | {subgraph.result_shape.type}
+        types = {parameter.shape.type for parameter in subgraph.parameters} | {
+            shape.type for shape in subgraph.result_shapes
+        }
         if types & CONVERTED_TYPES:
             converted = ", ".join(sorted(types & CONVERTED_TYPES))
             refusals[subgraph.name] = Refusal(Reason.UNSUPPORTED_TYPE, f"MIGraphX's gpu target converts {converted}")
@@ -108,12 +125,14 @@ def compile_gpu(
                 with_loops_like(compiled, edited.program),
                 edited.placeholders,
                 {name: kernels[subgraph.key] for name, subgraph in edited.subgraphs.items()},
+                edited.others,
             )
             if not swapped.refusals:
                 return GpuCompiled(binding.load_buffer(write_program(swapped.program)), refusals)
             found = swapped.refusals
         except HelperError as error:
-            named = [name for name in edited.subgraphs if re.search(rf"\b{re.escape(name)}\b", str(error))]
+            everything = {name: name for name in edited.subgraphs} | dict(edited.others)
+            named = {kernel for name, kernel in everything.items() if re.search(rf"\b{re.escape(name)}\b", str(error))}
             if not error.refused or not named:
                 raise
             found = dict.fromkeys(named, Refusal(Reason.SPLICE_ERROR, f"MIGraphX can't compile around it: {error}"))
@@ -138,30 +157,57 @@ def _compiled_apart(edited: _Edited, *how: bool) -> Program:
 
 def _with_placeholders(program: Program, chosen: Sequence[Subgraph], kernels: Mapping[str, GpuKernel]) -> _Edited:
     ids = unique_ids(program, "iree")
+    instructions = {instruction.id: instruction for instruction in program.instructions()}
     edits: dict[str, list[Splice]] = {}
     placeholders: list[GpuPlaceholder] = []
     by_name: dict[str, Subgraph] = {}
-    counts: dict[str, int] = {}
-    for number, subgraph in enumerate(chosen):
-        kernel = kernels[subgraph.key]
-        read = kernel.operands[:-1]  # the rest is not computed with
-        shapes = [subgraph.parameters[index].shape for index in read]
-        counts[subgraph.key] = counts.get(subgraph.key, 0) + 1
-        name = f"{kernel.symbol}_{_digest(shapes, subgraph.result_shape)}_{counts[subgraph.key]}"
-        placeholder = GpuPlaceholder(name, shapes, subgraph.result_shape)
-        placeholders.append(placeholder)
+    others: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    strides = itertools.count()
+
+    def allocated(size: int) -> Instruction:
+        own = Shape("int8_type", (1, size), (size + next(strides), 1))
+        return Instruction(next(ids), "hip::allocate", own, {"shape": shape_fields(own)})
+
+    for subgraph in chosen:
+        kernel, shapes = kernels[subgraph.key], subgraph.result_shapes
+        # The rest is not computed with.
+        read = [index for index in sorted(set(kernel.operands)) if index < len(subgraph.operands)]
+        operands = [subgraph.parameters[index].shape for index in read]
+        counts[subgraph.key] += 1
+        name = f"{kernel.symbol}_{_digest(operands, shapes)}_{counts[subgraph.key]}"
         by_name[name] = subgraph
-        size = subgraph.result_shape.nbytes
-        own = Shape("int8_type", (1, size), (size + number, 1))
-        buffer = Instruction(next(ids), "hip::allocate", own, {"shape": shape_fields(own)})
-        inputs = (*(subgraph.operands[index] for index in read), buffer.id)
-        node = Instruction(next(ids), name, subgraph.result_shape, inputs=inputs)
-        edits.setdefault(subgraph.module, []).append(Splice([subgraph.result], subgraph.result, [buffer, node]))
+        placeholders.append(GpuPlaceholder(name, operands, shapes[-1], [shape.nbytes for shape in shapes[:-1]]))
+        before: list[Instruction] = []
+        behind: list[Instruction] = []
+        buffers: list[str] = []
+        last = subgraph.results[-1]
+        for number, (result, shape) in enumerate(zip(subgraph.results[:-1], shapes[:-1], strict=True)):
+            place, other = f"{name}_{number}_buffer", f"{name}_{number}"
+            others |= {place: name, other: name}
+            placeholders += [GpuPlaceholder(place, [], shape), GpuPlaceholder(other, [shapes[-1]], shape)]
+            memory = allocated(shape.nbytes)
+            before += [memory, Instruction(next(ids), place, shape, inputs=(memory.id,))]
+            buffers.append(before[-1].id)
+            behind.append(Instruction(result, other, shape, inputs=(last, buffers[-1])))
+        before.append(allocated(shapes[-1].nbytes))
+        inputs = (*(subgraph.operands[index] for index in read), *buffers, before[-1].id)
+        new = [*before, Instruction(last, name, shapes[-1], inputs=inputs), *behind]
+        edits.setdefault(subgraph.module, []).append(Splice(_replaced(subgraph, instructions), new[-1].id, new))
     for module, splices in edits.items():
         program = program.with_module(splice_all(program.modules[module], splices))
-    return _Edited(remove_dead(program), placeholders, by_name)
+    return _Edited(remove_dead(program), placeholders, by_name, others)
 
 
-def _digest(operands: Sequence[Shape], result: Shape) -> str:
+def _replaced(subgraph: Subgraph, instructions: Mapping[str, Instruction]) -> list[str]:
+    """The results, and the members that are computed from one; all others nobody reads any more, but another kernel."""
+    found = dict.fromkeys(subgraph.results)
+    for member in subgraph.members:
+        if not found.keys().isdisjoint(instructions[member].inputs):
+            found[member] = None
+    return list(found)
+
+
+def _digest(operands: Sequence[Shape], results: Sequence[Shape]) -> str:
     """Tells operators with the same kernel symbol apart: MIGraphX can't forget an operator's name."""
-    return hashlib.sha256(repr([*operands, result]).encode()).hexdigest()[:8]
+    return hashlib.sha256(repr([*operands, *results]).encode()).hexdigest()[:8]

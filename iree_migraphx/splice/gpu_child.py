@@ -22,7 +22,7 @@ _Shape = tuple[str, list[int], list[int]]
 def pack(placeholders: list[GpuPlaceholder]) -> bytes:
     """Placeholders for the file PLACEHOLDERS."""
     packed: bytes = msgpack.packb(
-        [(each.name, [_fields(shape) for shape in each.operands], _fields(each.result)) for each in placeholders]
+        [(p.name, [_fields(shape) for shape in p.operands], _fields(p.result), p.others) for p in placeholders]
     )
     return packed
 
@@ -30,8 +30,8 @@ def pack(placeholders: list[GpuPlaceholder]) -> bytes:
 def unpack(data: bytes) -> list[GpuPlaceholder]:
     """What `pack` was given."""
     return [
-        GpuPlaceholder(name, [_shape(fields) for fields in operands], _shape(result))
-        for name, operands, result in msgpack.unpackb(data)
+        GpuPlaceholder(name, [_shape(fields) for fields in operands], _shape(result), others)
+        for name, operands, result, others in msgpack.unpackb(data)
     ]
 
 

@@ -63,7 +63,7 @@ def is_aligned(value: str, instructions: Mapping[str, Instruction]) -> bool:
     return True
 
 
-def written_to_outputs(module: Module, kernels: frozenset[str]) -> Module:
+def written_to_outputs(module: Module, results: Mapping[str, frozenset[str]]) -> Module:
     """Let a kernel whose result is only copied into a parameter of the program write there itself.
 
     Without offload_copy a program's results are parameters "main:#output_0", …; a kernel that MIGraphX found in a
@@ -71,23 +71,27 @@ def written_to_outputs(module: Module, kernels: frozenset[str]) -> Module:
 
     Args:
         module: main, with the kernels as gpu::code_object.
-        kernels: their ids.
+        results: ids of their results -> ids of all others that write to the buffer.
     """
     instructions, users = module.by_id(), module.users()
     replaced: dict[str, str] = {}
     targets: dict[str, str] = {}
+    moved: dict[str, dict[str, str]] = {}
     for copy in module.instructions:
         if copy.name != "hip::copy":
             continue
         source, destination = copy.inputs
         parameter = instructions.get(destination)
-        if source not in kernels or source in targets or parameter is None or parameter.name != "@param":
+        if source not in results or source in targets or parameter is None or parameter.name != "@param":
             continue
-        buffer = instructions[source].inputs[-1]
-        alone = len(users[buffer]) == len(users[destination]) == 1 and _in_scratch(buffer, instructions)
-        if alone and parameter.shape == instructions[source].shape == copy.shape:
+        buffer = instructions[source].inputs[_output_argument(instructions[source])]
+        own = results[source] | {source}
+        alone = own.issuperset(user.id for user in users[buffer]) and len(users[destination]) == 1
+        if alone and _in_scratch(buffer, instructions) and parameter.shape == instructions[source].shape == copy.shape:
             targets[source] = destination
             replaced[copy.id] = source
+            for each in own:
+                moved.setdefault(each, {})[buffer] = destination
     if not targets:
         return module
     kept: list[Instruction] = []
@@ -95,8 +99,8 @@ def written_to_outputs(module: Module, kernels: frozenset[str]) -> Module:
         if instruction.id in replaced:
             continue
         inputs = tuple(replaced.get(value, value) for value in instruction.inputs)
-        if instruction.id in targets:
-            inputs = (*inputs[:-1], targets[instruction.id])
+        if instruction.id in moved:
+            inputs = tuple(moved[instruction.id].get(value, value) for value in inputs)
         kept.append(replace(instruction, inputs=inputs))
     return replace(module, instructions=_parameters_first(kept, set(targets.values())))
 

@@ -11,17 +11,25 @@ from iree_migraphx.ir.model import Shape
 
 
 class GpuPlaceholder:
-    """A custom operator (binding.CustomOp) with the operands that a kernel reads, and a buffer for its result.
+    """A custom operator (binding.CustomOp) with the operands that a kernel reads, and the buffers that it writes.
 
-    MIGraphX plans memory around it and never runs it: a gpu::code_object takes its place afterwards.
+    MIGraphX plans memory around it and never runs it: a gpu::code_object takes its place afterwards. A custom operator
+    has one result, that in the last buffer; each other result of a kernel is read through a placeholder of its own,
+    over the kernel's and the buffer in question.
+
+    Attributes:
+        operands: shapes of the operands.
+        result: shape of the result.
+        others: bytes of each buffer in front of the last.
     """
 
     runs_on_offload_target = True
 
-    def __init__(self, name: str, operands: Sequence[Shape], result: Shape) -> None:
+    def __init__(self, name: str, operands: Sequence[Shape], result: Shape, others: Sequence[int] = ()) -> None:
         self.name = name
         self.operands = tuple(operands)
         self.result = result
+        self.others = tuple(others)
 
     def output_alias(self, inputs: Sequence[shape]) -> Sequence[int]:
         """The result is in the buffer, the last input."""
@@ -37,15 +45,18 @@ class GpuPlaceholder:
         Raises:
             KernelError: other operands; MIGraphX then leaves the `contiguous` in front.
         """
-        if len(inputs) != len(self.operands) + 1:
-            raise KernelError(f"{self.name} takes {len(self.operands)} operands and a buffer, not {len(inputs)} inputs")
+        sizes = (*self.others, self.result.nbytes)
+        if len(inputs) != len(self.operands) + len(sizes):
+            takes = f"{len(self.operands)} operands and {len(sizes)} buffers"
+            raise KernelError(f"{self.name} takes {takes}, not {len(inputs)} inputs")
         for index, (given, wanted) in enumerate(zip(inputs, self.operands, strict=False)):
             found = Shape(given.type_string(), tuple(given.lens()), tuple(given.strides()))
             plain = Shape.standard_of(wanted.type, wanted.lens)
             if not same_layout(found, wanted) and not same_layout(found, plain):
                 raise KernelError(f"operand {index} of {self.name} must be {wanted}, not {given}")
-        if inputs[-1].bytes() < self.result.nbytes:
-            raise KernelError(f"the buffer of {self.name} has {inputs[-1].bytes()} of {self.result.nbytes} bytes")
+        for given, size in zip(inputs[len(self.operands) :], sizes, strict=True):
+            if given.bytes() < size:
+                raise KernelError(f"a buffer of {self.name} has {given.bytes()} of {size} bytes")
         return shape(type=self.result.type, lens=list(self.result.lens), strides=list(self.result.strides))
 
     def compute(self, pointers: Sequence[int], output: int) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from iree_migraphx.errors import Reason, Refusal
+from iree_migraphx.ir.edit import replace_values
 from iree_migraphx.ir.layout import same_layout
 from iree_migraphx.ir.model import Instruction, Program
 from iree_migraphx.ir.write import shape_fields
@@ -28,40 +29,62 @@ class Swapped:
     refusals: Mapping[str, Refusal]
 
 
-def swap(program: Program, placeholders: Sequence[GpuPlaceholder], kernels: Mapping[str, GpuKernel]) -> Swapped:
+def swap(
+    program: Program,
+    placeholders: Sequence[GpuPlaceholder],
+    kernels: Mapping[str, GpuKernel],
+    others: Mapping[str, str] | None = None,
+) -> Swapped:
     """Replace every placeholder that passes the checks.
 
     Args:
         program: compiled by MIGraphX for the gpu.
         placeholders: what was put in before.
         kernels: by the placeholder's name.
+        others: name of a placeholder for a further result, or its buffer -> name of the kernel's placeholder.
     """
-    program = align_scratch(program)
-    instructions = {instruction.id: instruction for instruction in program.instructions()}
+    others = others or {}
     known = {placeholder.name: placeholder for placeholder in placeholders}
-    nodes = [instruction for instruction in instructions.values() if instruction.name in known]
-    buffers = Counter(node.inputs[-1] for node in nodes)
+    program = align_scratch(_without(program, {name for name in others if not known[name].operands}))
+    instructions = {instruction.id: instruction for instruction in program.instructions()}
+    nodes = {instruction.name: instruction for instruction in instructions.values() if instruction.name in kernels}
+    buffers = Counter(value for node in nodes.values() for value in node.inputs[len(known[node.name].operands) :])
     refusals: dict[str, Refusal] = {}
-    launches: set[str] = set()
+    results: dict[str, frozenset[str]] = {}
     modules = {}
     for name, module in program.modules.items():
         new: list[Instruction] = []
         for instruction in module.instructions:
             placeholder = known.get(instruction.name)
             if placeholder is not None:
+                kernel = others.get(placeholder.name, placeholder.name)
                 try:
-                    if buffers[instruction.inputs[-1]] > 1:
-                        raise Refusal(Reason.SPLICE_ERROR, "MIGraphX gave several kernels one buffer")
                     check(instruction, placeholder, instructions)
+                    if kernel != placeholder.name:
+                        other = identity(instruction, nodes[kernel], instructions)
+                    elif any(buffers[value] > 1 for value in instruction.inputs[len(placeholder.operands) :]):
+                        raise Refusal(Reason.SPLICE_ERROR, "MIGraphX gave several kernels one buffer")
+                    else:
+                        other = launch(instruction, kernels[placeholder.name], instructions)
                 except Refusal as refusal:
-                    refusals[placeholder.name] = refusal
+                    refusals.setdefault(kernel, refusal)
                 else:
-                    instruction = launch(instruction, kernels[placeholder.name], instructions)
-                    launches.add(instruction.id)
+                    results[instruction.id] = frozenset({nodes[kernel].id})
+                    instruction = other
             new.append(instruction)
         modules[name] = replace(module, instructions=tuple(new))
-    modules["main"] = written_to_outputs(modules["main"], frozenset(launches))
+    modules["main"] = written_to_outputs(modules["main"], results)
     return Swapped(replace(program, modules=modules), refusals)
+
+
+def _without(program: Program, names: Collection[str]) -> Program:
+    """Let the readers of these placeholders read the buffers that they stand for."""
+    modules = {}
+    for name, module in program.modules.items():
+        buffers = {i.id: i.inputs[0] for i in module.instructions if i.name in names}
+        kept = tuple(instruction for instruction in module.instructions if instruction.id not in buffers)
+        modules[name] = replace_values(replace(module, instructions=kept), buffers)
+    return replace(program, modules=modules)
 
 
 def check(node: Instruction, placeholder: GpuPlaceholder, instructions: Mapping[str, Instruction]) -> None:
@@ -70,7 +93,8 @@ def check(node: Instruction, placeholder: GpuPlaceholder, instructions: Mapping[
     Raises:
         Refusal: UNSUPPORTED_LAYOUT, or SPLICE_ERROR for anything that MIGraphX should not have changed.
     """
-    if len(node.inputs) != len(placeholder.operands) + 1:
+    sizes = (*placeholder.others, placeholder.result.nbytes)
+    if len(node.inputs) != len(placeholder.operands) + len(sizes):
         raise Refusal(Reason.SPLICE_ERROR, f"MIGraphX gave it {len(node.inputs)} inputs")
     for index, (value, wanted) in enumerate(zip(node.inputs, placeholder.operands, strict=False)):
         given = instructions[value].shape
@@ -83,25 +107,43 @@ def check(node: Instruction, placeholder: GpuPlaceholder, instructions: Mapping[
             )
     if not same_layout(node.shape, placeholder.result):
         raise Refusal(Reason.SPLICE_ERROR, "MIGraphX changed the shape of its result")
-    if instructions[node.inputs[-1]].shape.nbytes < placeholder.result.nbytes:
-        raise Refusal(Reason.SPLICE_ERROR, "the buffer of its result is too small")
+    for value, size in zip(node.inputs[len(placeholder.operands) :], sizes, strict=True):
+        if instructions[value].shape.nbytes < size:
+            raise Refusal(Reason.SPLICE_ERROR, "the buffer of its result is too small")
     for value in node.inputs:
         if not is_aligned(value, instructions):
             raise Refusal(Reason.UNSUPPORTED_LAYOUT, f"an operand or the result is not aligned to {ALIGNMENT} bytes")
 
 
+def identity(node: Instruction, kernel: Instruction, instructions: Mapping[str, Instruction]) -> Instruction:
+    """What stands for a further result of a kernel: its buffer, which the kernel has written by then.
+
+    Raises:
+        Refusal: SPLICE_ERROR, where MIGraphX put another buffer there, or one that does not look like the result.
+    """
+    buffer = instructions[node.inputs[1]]
+    if buffer.id not in kernel.inputs or buffer.shape.type != node.shape.type or buffer.shape.lens != node.shape.lens:
+        raise Refusal(Reason.SPLICE_ERROR, "MIGraphX changed the buffer of one of its results")
+    if not same_layout(buffer.shape, node.shape):
+        raise Refusal(Reason.SPLICE_ERROR, "MIGraphX changed the layout of one of its results")
+    return replace(node, name="identity", operator={}, inputs=(buffer.id,), shape=buffer.shape)
+
+
 def launch(node: Instruction, kernel: GpuKernel, instructions: Mapping[str, Instruction]) -> Instruction:
     """The launch in the place of a placeholder (src/targets/gpu/code_object_op.cpp).
 
-    The fields are those of release rocm-6.4 and later: work-items, not workgroups; the last input is the result.
+    The fields are those of release rocm-6.4 and later: work-items, not workgroups; `output_arg` is the last result.
     """
+    # The placeholder has its inputs in the order of the arguments, the kernel in an order of its own.
+    given = dict(zip(sorted(set(kernel.operands)), node.inputs, strict=True))
+    inputs = tuple(given[argument] for argument in kernel.operands)
     operator = {
         "code_object": kernel.code_object,
         "symbol_name": kernel.symbol,
         "global": kernel.workgroups * kernel.workgroup_size,
         "local": kernel.workgroup_size,
-        "expected_inputs": [shape_fields(instructions[value].shape) for value in node.inputs],
+        "expected_inputs": [shape_fields(instructions[value].shape) for value in inputs],
         "output": shape_fields(node.shape),
-        "output_arg": -1,
+        "output_arg": kernel.operands.index(max(kernel.operands)),
     }
-    return replace(node, name="gpu::code_object", operator=operator)
+    return replace(node, name="gpu::code_object", operator=operator, inputs=inputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -74,14 +74,31 @@ def compiled(
 def register(
     device: VirtualDevice, subgraphs: Sequence[Subgraph], kernels: Mapping[str, GpuKernel], options: Options
 ) -> None:
-    wanted = {subgraph.key: subgraph for subgraph in subgraphs if subgraph.key in kernels}
-    hosts = kernels_of(list(wanted.values()), Form.OPERANDS, options)
-    for key, subgraph in wanted.items():
-        host = hosts[key].kernel
-        assert isinstance(host, HostKernel), host
-        arguments = [*(parameter.shape for parameter in subgraph.parameters), subgraph.result_shape]
+    wanted = {subgraph.key: alone(subgraph) for subgraph in subgraphs if subgraph.key in kernels}
+    hosts = kernels_of([each for subgraphs in wanted.values() for each in subgraphs], Form.OPERANDS, options)
+    for key, parts in wanted.items():
+        computed = [hosts[part.key].kernel for part in parts]
+        assert all(isinstance(host, HostKernel) for host in computed), computed
+        arguments = [*(p.shape for p in parts[0].parameters), *(part.result_shape for part in parts)]
         kernel = kernels[key]
-        device.register(kernel.symbol, computed_by(host, kernel, arguments), kernel.code_object)
+        device.register(kernel.symbol, computed_by(computed, kernel, arguments), kernel.code_object)
+
+
+def alone(subgraph: Subgraph) -> list[Subgraph]:
+    """Each result of a subgraph by itself."""
+    *body, end = subgraph.body.instructions
+    return [
+        replace(
+            subgraph,
+            results=(result,),
+            result_shapes=(shape,),
+            body=replace(subgraph.body, instructions=(*body, replace(end, inputs=(value,)))),
+            key=f"{number}{subgraph.key}",
+        )
+        for number, (result, shape, value) in enumerate(
+            zip(subgraph.results, subgraph.result_shapes, end.inputs, strict=True)
+        )
+    ]
 
 
 def register_migraphx(device: VirtualDevice, program: Program) -> None:

@@ -5,13 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from capture.fused import captured, fusion, scalar_body, shaped, standard, tuple_of
+from capture.fused import captured, fusion, scalar_body, shaped, standard
 from gpu import nets
 from gpu.harness import compiled
 from gpu.test_programs import assert_right, inputs_of
 from iree_migraphx import gpu
 from iree_migraphx.capture.unfuse import Unfused, unfuse
-from iree_migraphx.errors import Reason
 from iree_migraphx.kernels.requests import requests
 from iree_migraphx.lowering import forms
 from iree_migraphx.lowering.anchors import Form
@@ -33,7 +32,7 @@ def found(program):
 
 
 def operators(chosen):
-    return [subgraph.operators for subgraph in chosen.subgraphs]
+    return [subgraph.operators for subgraph in chosen]
 
 
 def mlir_dot(prefix, *behind):
@@ -64,28 +63,15 @@ def test_migraphxs_own_fusions_are_taken_as_they_are(virtual_device, monkeypatch
     program = found(captured(main, other, modules=[module]))
     chosen = gpu.choose_captured(program, RULES, "migraphx", "gfx942")
     assert operators(chosen) == [("transpose", "dot", "add", "relu")]
-    assert not chosen.refusals
-    (subgraph,) = chosen.subgraphs
+    (subgraph,) = chosen
     assert subgraph.operands == ("x", "w", "b")
-    assert not requests(chosen.subgraphs, Form.OPERANDS, Options())[1]
+    assert not requests(chosen, Form.OPERANDS, Options())[1]
     everything = gpu.choose_captured(program, RULES, "all", "gfx942")
     assert operators(everything) == [("transpose", "dot", "add", "relu", "sigmoid"), ("dot",)]
 
 
-def test_a_fusion_with_several_results_stays_with_migraphx(virtual_device, monkeypatch):
-    monkeypatch.setattr(gpu, "has_mlir", lambda: True)
-    inside, value = mlir_dot("m")
-    last = inside.op("relu", value)
-    module = inside.module("m", last, value)
-    main, pair = dot_program(module, tuple_of(standard(2, 6), standard(2, 6)))
-    one, two = (shaped(main, main.op("get_tuple_elem", pair, index=index), standard(2, 6)) for index in (0, 1))
-    chosen = gpu.choose_captured(found(captured(main, one, two, modules=[module])), RULES, "migraphx", "gfx942")
-    (subgraph,) = chosen.subgraphs
-    assert chosen.refusals[subgraph.key].reason is Reason.UNSUPPORTED_OPERATOR
-
-
-def test_a_fusion_that_iree_can_not_compute_is_not_taken_apart(virtual_device, monkeypatch):
-    """Attention with the sum it needs: one subgraph, which the lowering refuses as a whole."""
+def test_a_fusion_with_two_anchors_is_not_taken_apart(virtual_device, monkeypatch):
+    """Attention with the sum it needs: one subgraph."""
     monkeypatch.setattr(gpu, "has_mlir", lambda: True)
     inside = Builder("a:")
     q, k, v = inside.param("x0", (4, 8)), inside.param("x1", (8, 4)), inside.param("x2", (4, 8))
@@ -96,10 +82,8 @@ def test_a_fusion_that_iree_can_not_compute_is_not_taken_apart(virtual_device, m
     operands = [main.param(name, lens) for name, lens in {"q": (4, 8), "k": (8, 4), "v": (4, 8)}.items()]
     value = fusion(main, "gpu::mlir_op", module, *operands, shape=standard(4, 8), op=DOT)
     chosen = gpu.choose_captured(found(captured(main, value, modules=[module])), RULES, "migraphx", "gfx942")
-    (subgraph,) = chosen.subgraphs
+    (subgraph,) = chosen
     assert subgraph.operators.count("dot") == 2
-    refusal = requests(chosen.subgraphs, Form.OPERANDS, Options())[1][subgraph.key]
-    assert refusal.reason is Reason.UNSUPPORTED_OPERATOR
 
 
 def pointwise_program(operator):
@@ -124,9 +108,9 @@ def test_without_mlir_its_rules_decide(virtual_device, operator, taken):
 def test_the_users_word_on_mlir_holds(virtual_device, monkeypatch):
     monkeypatch.setenv("MIGRAPHX_DISABLE_MLIR", "1")
     program = pointwise_program("relu")
-    assert not gpu.choose_captured(program, RULES, "migraphx", "gfx942").subgraphs
-    assert not gpu.choose_parsed(program.unfused.program, RULES, "migraphx", "gfx942").subgraphs
-    assert len(gpu.choose_captured(program, RULES, "all", "gfx942").subgraphs) == 1
+    assert not gpu.choose_captured(program, RULES, "migraphx", "gfx942")
+    assert not gpu.choose_parsed(program.unfused.program, RULES, "migraphx", "gfx942")
+    assert len(gpu.choose_captured(program, RULES, "all", "gfx942")) == 1
 
 
 def test_the_guess_for_a_parsed_program(virtual_device):

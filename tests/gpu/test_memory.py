@@ -125,7 +125,7 @@ def written(*extra, copies=("c",), parameter=None):
         *extra,
         node("r", "@return", shape, *copies),
     ]
-    return written_to_outputs(Module("main", tuple(given)), frozenset({"k"})).instructions
+    return written_to_outputs(Module("main", tuple(given)), {"k": frozenset()}).instructions
 
 
 def test_a_result_is_written_in_place():

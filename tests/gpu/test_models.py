@@ -34,9 +34,13 @@ def checked_by_ref(device, done):
                 for index, buffer in zip(operands, buffers, strict=True)
             ]
             given = {f"x{index}": np.zeros(shape.lens, shape.dtype) for index, shape in enumerate(shapes[:-1])}
-            given |= {f"x{index}": value.copy() for index, value in zip(operands[:-1], values, strict=False)}
+            given |= {
+                f"x{index}": value.copy()
+                for index, value in zip(operands, values, strict=True)
+                if index < len(shapes) - 1
+            }
             (wanted,) = body.run(given)
-            wanted, actual = np.asarray(wanted, np.float64), values[-1].astype(np.float64)
+            wanted, actual = np.asarray(wanted, np.float64), values[operands.index(len(shapes) - 1)].astype(np.float64)
             known = np.isfinite(wanted) & np.isfinite(actual)
             scale = np.abs(wanted[known]).max(initial=1.0)
             differences.append(np.abs(wanted - actual)[known].max(initial=0.0) / scale)

@@ -195,7 +195,7 @@ def test_operands_that_migraphx_would_convert_are_refused(virtual_device, type_)
 
 def subgraph_over(type_):
     parameter = Instruction("x0", "@param", Shape.standard_of(type_, (2, 3)), {"parameter": "x0"})
-    return Subgraph("dot_1", "dot", "main", ("y",), ("x",), Module("main", (parameter,)), WANTED, "key")
+    return Subgraph("dot_1", "dot", "main", ("y",), ("x",), ("y",), Module("main", (parameter,)), (WANTED,), "key")
 
 
 def test_one_kernel_used_often_is_one_elf(virtual_device, kernel_options):
@@ -204,9 +204,10 @@ def test_one_kernel_used_often_is_one_elf(virtual_device, kernel_options):
     launches = done.launches()
     assert len(launches) == 6
     assert len({bytes(i.operator["code_object"]) for i in launches}) == 1
-    node = Instruction("k", "iree_k", WANTED, inputs=())
     (kernel,) = done.kernels.values()
-    assert gpu_swap.launch(node, kernel, {}).operator["code_object"] is kernel.code_object
+    nodes = {name: Instruction(name, "@param", WANTED) for name in "abcd"}
+    node = Instruction("k", "iree_k", WANTED, inputs=tuple(nodes))
+    assert gpu_swap.launch(node, kernel, nodes).operator["code_object"] is kernel.code_object
 
 
 def test_another_processor_than_the_devices_is_refused(virtual_device, kernel_options):

@@ -110,8 +110,8 @@ DISPATCH = "workgroups([%c1, %c1, %c1])"
         ("(%c1 : index)[%c0,", "(%c1 : index)[%c96,", Reason.PARTIAL_BINDING, "byte 96 of argument 1"),
         ("(%c1 : index)[%c0,", "(%c1 : index)[%unknown,", Reason.PARTIAL_BINDING, "an offset of the run of argument 1"),
         ("(%buffer_0 : !hal.buffer)[%c0,", "(%buffer_0 : !hal.buffer)[%c32,", Reason.PARTIAL_BINDING, "byte 32 of"),
-        ("(%c3 : index)[%c0,", "(%c2 : index)[%c0,", Reason.PARTIAL_BINDING, "[0, 1, 2, 2], not to all results last"),
-        ("(%c0 : index)[%c0,", "(%c3 : index)[%c0,", Reason.PARTIAL_BINDING, "[3, 1, 2, 3], not to all results last"),
+        ("(%c3 : index)[%c0,", "(%c2 : index)[%c0,", Reason.PARTIAL_BINDING, "[0, 1, 2, 2], not to each result once"),
+        ("(%c0 : index)[%c0,", "(%c3 : index)[%c0,", Reason.PARTIAL_BINDING, "[3, 1, 2, 3], not to each result once"),
     ],
 )
 def test_launches_that_migraphx_can_not_make(old, new, reason, detail, hal_text):

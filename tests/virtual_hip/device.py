@@ -38,13 +38,13 @@ class KernelSpec:
     Attributes:
         sizes: bytes that the kernel reads or writes behind each of its pointers.
         compute: what the kernel does, to buffers of just these bytes, in place; None where nobody knows.
-        results: how many of the pointers, the last ones, it writes.
+        results: indices of the pointers that it writes; negative ones count from the end.
         workgroups: how many workgroups it was compiled for; None where that is not to be checked.
     """
 
     sizes: tuple[int, ...]
     compute: Compute | None = None
-    results: int = 1
+    results: tuple[int, ...] = (-1,)
     workgroups: int | None = None
 
 
@@ -270,7 +270,7 @@ def pointer_faults(pointers: Sequence[int], spec: KernelSpec | None, ours: bool)
             yield f"argument {index} ({pointer:#x}) is not aligned to {ALIGNMENT} bytes"
     if spec is not None and spec.results:
         ends = [(p, p + size, index) for index, (p, size) in enumerate(zip(pointers, sizes, strict=True))]
-        written = ends[-spec.results :]
+        written = [ends[index] for index in spec.results]
         for (first, end, index), (other, other_end, at) in itertools.product(written, ends):
             if index != at and first < other_end and other < end:
                 yield f"it writes argument {index} over argument {at}"

@@ -28,7 +28,7 @@ def kernel(kernel_options):
 @pytest.fixture(scope="module")
 def spec(kernel, kernel_options):
     host = compile_kernels([dot()], parse_target("host"), kernel_options)[0].kernel
-    return computed_by(host, kernel, ARGUMENTS)
+    return computed_by([host], kernel, ARGUMENTS)
 
 
 def params():
