@@ -43,6 +43,7 @@ def check() -> None:
     Raises:
         MigraphxError: as `assign`.
     """
+    _check_sizes(official.module().program)
     name = "iree_migraphx_probe"
     own = program()
     main = own.get_main_module()
@@ -61,11 +62,7 @@ def _address(theirs: Any) -> int:
     kind = official.module().program
     if not isinstance(theirs, kind):
         raise TypeError(f"a program of ROCm's module is wanted, not {type(theirs).__name__}")
-    # address, unique_ptr (room for two words), weak references, flags
-    expected = ((_HEAD + 5) * _WORD, (_HEAD + 3) * _WORD)
-    found = (kind.__basicsize__, kind.__weakrefoffset__)
-    if found != expected:
-        raise _unknown(f"an object has the sizes {found}, not {expected}")
+    _check_sizes(kind)
     words = (ctypes.c_size_t * (_HEAD + 5)).from_address(id(theirs))
     address, owner, flags = words[_HEAD], words[_HEAD + 1], words[_HEAD + 4]
     if address == 0 or address % _WORD or owner != address or flags & _FLAGS != _FLAGS:
@@ -73,9 +70,17 @@ def _address(theirs: Any) -> int:
     return address
 
 
+def _check_sizes(kind: type[Any]) -> None:
+    # address, unique_ptr (room for two words), weak references, flags
+    expected = ((_HEAD + 5) * _WORD, (_HEAD + 3) * _WORD)
+    found = (kind.__basicsize__, kind.__weakrefoffset__)
+    if found != expected:
+        raise _unknown(f"an object has the sizes {found}, not {expected}")
+
+
 def _unknown(detail: str) -> MigraphxError:
+    where = getattr(official.module(), "__file__", "memory")
     return MigraphxError(
-        f"kernels can't be put into a program of ROCm's module {official.module().__file__}: {detail}; "
-        f"it is laid out otherwise than by pybind11 2.2 to 3.1 with {library.core_path().name}. "
-        "iree_migraphx.compile gives a program of its own instead"
+        f"kernels can't be put into a program of ROCm's module in {where}: {detail}; it is laid out otherwise than by "
+        f"pybind11 2.2 to 3.1 with {library.core_path().name}. iree_migraphx.compile gives a program of its own instead"
     )
