@@ -1,0 +1,1 @@
+"""Models with the structure of well-known ones and random weights; see catalogue.py."""
