@@ -22,25 +22,16 @@ from iree_migraphx.ir.write import write_program
 from iree_migraphx.logs import configure
 from iree_migraphx.options import Options
 from iree_migraphx.partition.partition import has_dynamic_shapes, partition
-from iree_migraphx.partition.subgraph import Subgraph
+from iree_migraphx.plan import Found, How, Plan
 from iree_migraphx.report import Report
 from iree_migraphx.verdict import subgraph_reports
 
 if TYPE_CHECKING:
-    from iree_migraphx.kernels.model import HostKernel, Outcome, Request
+    from iree_migraphx.kernels.model import HostKernel, Outcome
     from iree_migraphx.kernels.targets import Target
     from iree_migraphx.splice.placeholder import Failed
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class How:
-    """The options of MIGraphX's compile."""
-
-    offload_copy: bool
-    fast_math: bool
-    exhaustive_tune: bool
 
 
 def compile(  # noqa: A001 -- the name that users know
@@ -105,7 +96,7 @@ def compile_into(
     """
     options = Options.resolve() if options is None else options
     configure(options.debug_level)
-    job = _Job(options, migraphx_target, source)
+    job = Job(options, migraphx_target, source)
     if not (job.wanted() and job.swapped(how, take)):
         with job.stage("migraphx"):
             plain()
@@ -136,7 +127,7 @@ def check(program: binding.program, arch: str, options: Options | None = None) -
     def source() -> bytes:
         return binding.save_buffer(own)
 
-    job = _Job(replace(options, arch=arch), "gpu" if arch != "host" else "ref", source, checked_only=True)
+    job = Job(replace(options, arch=arch), "gpu" if arch != "host" else "ref", source, checked_only=True)
     target = job.target()
     plan = job.plan(target)
     outcomes = job.compile(plan, target)
@@ -145,26 +136,8 @@ def check(program: binding.program, arch: str, options: Options | None = None) -
     return job.report
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to compile for a program.
-
-    Attributes:
-        program: with its constants folded.
-        requests: by the key of the subgraphs that it serves.
-        refusals: by key, where there is no MLIR.
-        captured: the program is what MIGraphX itself made of the user's.
-    """
-
-    program: Program
-    subgraphs: Sequence[Subgraph]
-    requests: Mapping[str, Request]
-    refusals: Mapping[str, Refusal]
-    captured: bool = False
-
-
 @dataclass
-class _Job:
+class Job:
     """One compile on its way through the stages, and the report that grows with it."""
 
     options: Options
@@ -255,14 +228,19 @@ class _Job:
         return True
 
     def plan(self, target: Target, how: How | None = None) -> Plan:
-        """Read, fold, partition and lower the program; on the gpu MIGraphX itself folds it, and fuses it as well."""
+        """Find the subgraphs and lower them."""
+        found = self.choose(target, how)
+        return self.lowered(found.program, found.subgraphs, target, found.captured)
+
+    def choose(self, target: Target, how: How | None = None) -> Found:
+        """Read, fold and partition the program; on the gpu MIGraphX itself folds it, and fuses it as well."""
         with self.stage("save"):
             data = self.source()
         with self.stage("read"):
             program = with_ordered_loops(read_program(data))
         if has_dynamic_shapes(program):
             self._give_up(Reason.DYNAMIC_SHAPE, Reason.DYNAMIC_SHAPE.description)
-            return Plan(program, (), {}, {})
+            return Found(program, (), False)
         found = self._captured(program, how) if self.on_gpu and how is not None else None
         if found is not None:
             program = found.unfused.program
@@ -270,7 +248,6 @@ class _Job:
             with self.stage("fold"):
                 program = remove_dead(fold_constants(program, evaluate_with_ref))
         with self.stage("import"):
-            from iree_migraphx.kernels.requests import requests
             from iree_migraphx.lowering import forms
         form = forms.form_for(target.is_host)
         with self.stage("partition"):
@@ -283,9 +260,17 @@ class _Job:
                 chosen = gpu.choose_captured(found, rules, eligible, target.gfx)
             else:
                 chosen = gpu.choose_parsed(program, rules, eligible, target.gfx)
+        return Found(program, chosen, found is not None)
+
+    def lowered(self, program: Program, subgraphs: Sequence[Subgraph], target: Target, captured: bool) -> Plan:
+        """MLIR of each distinct subgraph, made now or before."""
+        with self.stage("import"):
+            from iree_migraphx.kernels.requests import requests
+            from iree_migraphx.lowering import forms
+        form = forms.form_for(target.is_host)
         with self.stage("lower"):
-            made, refusals = requests(chosen, form, self.options)
-        return Plan(program, chosen, made, refusals, found is not None)
+            made, refusals = requests(subgraphs, form, self.options)
+        return Plan(program, subgraphs, made, refusals, captured)
 
     def _captured(self, program: Program, how: How) -> gpu.Captured | None:
         """MIGraphX's own fused program; None, and a note in the report, where it could not be had."""

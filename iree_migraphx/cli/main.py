@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from iree_migraphx.cli import cache, precompile
+from iree_migraphx.cli import cache, capture, precompile
 from iree_migraphx.errors import IreeMigraphxError
 
 #: Exit status for what the user can put right: a wrong argument, setting or model.
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser("iree-migraphx", description="IREE writes the kernels of MIGraphX's subgraphs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (cache, precompile):
+    for command in (cache, capture, precompile):
         command.register(commands)
     parsed = parser.parse_args(arguments)
     try:

@@ -13,14 +13,19 @@ from iree_migraphx.options import Options
 
 if TYPE_CHECKING:
     from iree_migraphx.binding import program
+    from iree_migraphx.report import Report
 
 #: What another try may end: such subgraphs are not in the folder for good.
 _PASSING = frozenset(
     {Reason.NO_COMPILER, Reason.COMPILER_CRASH, Reason.TIMEOUT, Reason.BAD_COMPILER_OUTPUT, Reason.DISK}
 )
 
-_DESCRIPTION = """Compiles a model's kernels into a cache folder, for any devices; none of them has to be there.
-Where IREE_MIGRAPHX_CACHE_READONLY names that folder, the kernels are taken from it, and no compiler is needed."""
+_THIS_GPU = "gpu"
+
+_DESCRIPTION = """Compiles a model's kernels into a cache folder, for any devices; none of them has to be there. Which
+subgraphs a GPU gets is known for certain only where it is, though: there, --arch gpu compiles for it, and
+`iree-migraphx capture` writes a file from which any other machine can. Where IREE_MIGRAPHX_CACHE_READONLY names the
+folder, the kernels are taken from it, and no compiler is needed."""
 
 
 def register(commands: argparse._SubParsersAction[Any]) -> None:
@@ -28,11 +33,24 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "precompile", help="compile a model's kernels into a folder to ship with it", description=_DESCRIPTION
     )
-    parser.add_argument("model", type=Path, help="an .onnx file, or a program that MIGraphX saved (.mxr)")
     parser.add_argument(
-        "--arch", action="append", required=True, help="host, gfx942, mi300x, gfx942:xnack-, …; may be repeated"
+        "model",
+        type=Path,
+        help="an .onnx file, a program that MIGraphX saved (.mxr), or what capture wrote (.subgraphs)",
+    )
+    parser.add_argument(
+        "--arch",
+        action="append",
+        default=[],
+        help="host, gpu (this machine's), gfx942, mi300x, gfx942:xnack-, …; may be repeated; not for .subgraphs",
     )
     parser.add_argument("--output", type=Path, required=True, help="the folder; what it has already is kept")
+    add_input_dim(parser)
+    parser.set_defaults(run=_run)
+
+
+def add_input_dim(parser: argparse.ArgumentParser) -> None:
+    """Add the option for lengths of inputs."""
     parser.add_argument(
         "--input-dim",
         action="extend",
@@ -41,21 +59,13 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="DIM",
         help='lengths of an input of an .onnx file, as in migraphx-driver: "@name 1 3 320 320"; may be repeated',
     )
-    parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from iree_migraphx.kernels.targets import parse_target
-    from iree_migraphx.pipeline import check
-
-    targets = [str(parse_target(arch)) for arch in arguments.arch]
     # What is shipped must be complete: nothing comes from elsewhere, and nothing is evicted.
     options = replace(Options.resolve(), cache=True, cache_dir=arguments.output, cache_readonly=(), cache_size=0)
-    model = _parse(arguments.model, _dims(arguments.input_dim))
-    complete = True
-    for target in targets:
-        report = check(model, target, options)
-        complete = complete and not _PASSING & report.reasons.keys()
+    reports = _compile(arguments, options)
+    complete = all(report.reason is None and not _PASSING & report.reasons.keys() for report in reports)
     _check_written(arguments.output)
     if not complete:
         print(
@@ -65,29 +75,56 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0 if complete else 1
 
 
-def _parse(path: Path, dims: dict[str, list[int]]) -> program:
+def _compile(arguments: argparse.Namespace, options: Options) -> list[Report]:
+    from iree_migraphx.ahead import compile_subgraphs
+    from iree_migraphx.kernels.targets import parse_target
+    from iree_migraphx.partition.saved import SUFFIX, load_subgraphs
+
+    if arguments.model.suffix == SUFFIX:
+        if arguments.arch:
+            raise OptionError(f"{arguments.model} says itself which GPU it is for; leave out --arch")
+        return [compile_subgraphs(load_subgraphs(arguments.model), options)]
+    if not arguments.arch:
+        raise OptionError("--arch must say what for; it may be repeated")
+    targets = [arch if arch == _THIS_GPU else str(parse_target(arch)) for arch in arguments.arch]
+    model = parse(arguments.model, dims(arguments.input_dim))
+    return [_compile_for(model, target, options) for target in targets]
+
+
+def _compile_for(model: program, target: str, options: Options) -> Report:
+    from iree_migraphx import binding, pipeline
+
+    if target != _THIS_GPU:
+        return pipeline.check(model, target, options)
+    report = pipeline.compile(model, binding.get_target("gpu"), options=options).iree_report
+    assert report is not None
+    return report
+
+
+def parse(path: Path, lens: dict[str, list[int]]) -> program:
+    """A model by its file, with lengths of its inputs."""
     from iree_migraphx import binding
 
     if not path.is_file():
         raise OptionError(f"there is no model {path}")
     if path.suffix == ".mxr":
         return binding.load(path)
-    return binding.parse_onnx(path, default_dim_value=1, map_input_dims=dims)
+    return binding.parse_onnx(path, default_dim_value=1, map_input_dims=lens)
 
 
-def _dims(words: list[str]) -> dict[str, list[int]]:
+def dims(words: list[str]) -> dict[str, list[int]]:
     """Lengths by input, from "@name 1 3 320 320" in one word or several."""
-    dims: dict[str, list[int]] = {}
+    found: dict[str, list[int]] = {}
     name = ""
     for word in " ".join(words).split():
         if word.startswith("@"):
             name = word[1:]
-            dims[name] = []
+            found[name] = []
         elif not name or not word.isdigit():
             raise OptionError(f'--input-dim {" ".join(words)!r} is not of the form "@name 1 3 320 320"')
         else:
-            dims[name].append(int(word))
-    return dims
+            found[name].append(int(word))
+    return found
 
 
 def _check_written(folder: Path) -> None:
