@@ -104,7 +104,7 @@ def _patch(migraphx: ModuleType) -> None:
     def compile(  # noqa: A001 -- the official name
         self: Any, t: Any, offload_copy: bool = True, fast_math: bool = True, exhaustive_tune: bool = False
     ) -> None:
-        from iree_migraphx.pipeline import How
+        from iree_migraphx.plan import How
 
         how = How(offload_copy, fast_math, exhaustive_tune)
         report = compiling.compile_rocm(self, t, lambda: plain(self, t, offload_copy, fast_math, exhaustive_tune), how)

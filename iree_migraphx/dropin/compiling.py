@@ -12,7 +12,8 @@ from iree_migraphx.binding import official, official_program
 from iree_migraphx.dropin import lookup
 from iree_migraphx.errors import Reason
 from iree_migraphx.options import Options
-from iree_migraphx.pipeline import How, compile_into
+from iree_migraphx.pipeline import compile_into
+from iree_migraphx.plan import How
 from iree_migraphx.report import Report
 
 _Program = TypeVar("_Program", bound=binding.program)

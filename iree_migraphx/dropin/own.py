@@ -110,7 +110,7 @@ class program(binding.program):  # noqa: N801 -- the official name
             InputError: the program has no instructions.
         """
         from iree_migraphx.dropin.compiling import compile_own
-        from iree_migraphx.pipeline import How
+        from iree_migraphx.plan import How
 
         how = How(offload_copy, fast_math, exhaustive_tune)
         plain = functools.partial(binding.program.compile, self, t, offload_copy, fast_math, exhaustive_tune)

@@ -61,7 +61,7 @@ def _program(base: Any) -> type[Any]:
         ) -> None:
             """As own.program.compile."""
             from iree_migraphx.dropin.compiling import compile_rocm
-            from iree_migraphx.pipeline import How
+            from iree_migraphx.plan import How
 
             how = How(offload_copy, fast_math, exhaustive_tune)
             original = inspect.unwrap(base.compile)  # a hook may be around it
