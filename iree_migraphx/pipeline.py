@@ -22,6 +22,7 @@ from iree_migraphx.ir.write import write_program
 from iree_migraphx.logs import configure
 from iree_migraphx.options import Options
 from iree_migraphx.partition.partition import has_dynamic_shapes, partition
+from iree_migraphx.partition.subgraph import Subgraph
 from iree_migraphx.plan import Found, How, Plan
 from iree_migraphx.report import Report
 from iree_migraphx.verdict import subgraph_reports
