@@ -13,7 +13,6 @@ from iree_migraphx.partition.saved import SavedSubgraphs
 from iree_migraphx.pipeline import Job
 from iree_migraphx.plan import How
 from iree_migraphx.report import Report
-from iree_migraphx.verdict import subgraph_reports
 
 
 def find_subgraphs(program: binding.program, how: How, options: Options) -> SavedSubgraphs:
@@ -54,6 +53,6 @@ def compile_subgraphs(saved: SavedSubgraphs, options: Options) -> Report:
     nothing = Program(*saved.version, {"main": Module("main", ())})
     plan = job.lowered(nothing, saved.subgraphs, target, captured=True)
     outcomes = job.compile(plan, target)
-    job.report = replace(job.report, checked_only=True, subgraphs=subgraph_reports(plan.subgraphs, outcomes, {}))
+    job.conclude(plan, outcomes, {}, checked_only=True)
     job.announce()
     return job.report

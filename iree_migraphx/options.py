@@ -138,6 +138,16 @@ def rocm_path(environment: Mapping[str, str] | None = None) -> Path | None:
     return Path(text) if text else None
 
 
+def variables_set(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables that are set and matter here: ours, and MIGraphX's own, which it reads by itself."""
+    environment = os.environ if environment is None else environment
+    return {
+        name: environment[name]
+        for name in sorted(environment)
+        if name in _VARIABLES or name == "ROCM_PATH" or name.startswith("MIGRAPHX_")
+    }
+
+
 def inherited_environment(**changes: str) -> dict[str, str]:
     """The environment for a program that this package starts: its own, changed."""
     return {**os.environ, **changes}

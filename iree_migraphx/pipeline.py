@@ -25,7 +25,7 @@ from iree_migraphx.partition.partition import has_dynamic_shapes, partition
 from iree_migraphx.partition.subgraph import Subgraph
 from iree_migraphx.plan import Found, How, Plan
 from iree_migraphx.report import Report
-from iree_migraphx.verdict import subgraph_reports
+from iree_migraphx.verdict import graph, subgraph_reports
 
 if TYPE_CHECKING:
     from iree_migraphx.kernels.model import HostKernel, Outcome
@@ -121,20 +121,9 @@ def check(program: binding.program, arch: str, options: Options | None = None) -
         CompilerNotFoundError: no working iree-compile.
         FormatError: the program can't be read.
     """
-    options = Options.resolve() if options is None else options
-    configure(options.debug_level)
-    own = binding.own_program(program)
+    from iree_migraphx.study import study
 
-    def source() -> bytes:
-        return binding.save_buffer(own)
-
-    job = Job(replace(options, arch=arch), "gpu" if arch != "host" else "ref", source, checked_only=True)
-    target = job.target()
-    plan = job.plan(target)
-    outcomes = job.compile(plan, target)
-    job.report = replace(job.report, checked_only=True, subgraphs=subgraph_reports(plan.subgraphs, outcomes, {}))
-    job.announce()
-    return job.report
+    return study(program, arch, options).report
 
 
 @dataclass
@@ -146,9 +135,20 @@ class Job:
     source: Callable[[], bytes]
     checked_only: bool = False
     report: Report = field(init=False)
+    began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.report = Report(self.migraphx_target, self.options.arch or "host")
+
+    @classmethod
+    def for_arch(cls, program: binding.program, arch: str, options: Options) -> Job:
+        """A job whose kernels are compiled and checked only."""
+        own = binding.own_program(program)
+
+        def source() -> bytes:
+            return binding.save_buffer(own)
+
+        return cls(replace(options, arch=arch), "gpu" if arch != "host" else "ref", source, checked_only=True)
 
     def wanted(self) -> bool:
         """Whether IREE is to be tried at all."""
@@ -213,7 +213,7 @@ class Job:
                 plan = self.plan(target)
                 outcomes = self.compile(plan, target)
                 compiled, refusals = splice(plan, outcomes, how)
-            self.report = replace(self.report, subgraphs=subgraph_reports(plan.subgraphs, outcomes, refusals))
+            self.conclude(plan, outcomes, refusals)
             if compiled is None or not self.report.swapped:
                 return False
             take(compiled)
@@ -223,8 +223,7 @@ class Job:
             reason = error.reason if isinstance(error, Refusal) else Reason.SPLICE_ERROR
             self._give_up(reason, f"{type(error).__name__}: {error}")
             if plan is not None:
-                left = subgraph_reports(plan.subgraphs, outcomes, {s.name: error for s in plan.subgraphs})
-                self.report = replace(self.report, subgraphs=left)
+                self.conclude(plan, outcomes, {s.name: error for s in plan.subgraphs})
             return False
         return True
 
@@ -353,6 +352,18 @@ class Job:
             seconds = time.perf_counter() - start
             self.report.seconds[name] = self.report.seconds.get(name, 0.0) + seconds
             log.info("%s took %.3f s", name, seconds)
+
+    def conclude(
+        self,
+        plan: Plan,
+        outcomes: Mapping[str, Outcome],
+        refusals: Mapping[str, Exception],
+        checked_only: bool = False,
+    ) -> None:
+        """Write into the report what became of each subgraph, and what the program looks like."""
+        reports = subgraph_reports(plan.subgraphs, outcomes, refusals, self.began, self.report.dry_run)
+        drawn = graph(plan.program, plan.subgraphs)
+        self.report = replace(self.report, subgraphs=reports, graph=drawn, checked_only=checked_only)
 
     def _give_up(self, reason: Reason, note: str) -> None:
         self.report = replace(self.report, reason=reason, note=note)

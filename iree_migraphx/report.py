@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +16,8 @@ from iree_migraphx.errors import Reason
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+COLUMNS = ("count", "operators", "output", "computed by", "kernel / why not")
 
 #: Version of the JSON form; it changes whenever a reader written for the old form would misread the new one.
 FORMAT = 1
@@ -47,8 +52,23 @@ class KernelResources:
 class SubgraphReport:
     """One eligible subgraph: who computes it, and why not IREE where it is not.
 
-    `provider` is "iree" only where IREE's kernel is in the program; `compile_seconds` is 0 where the cache or an equal
-    subgraph had the kernel; `cache` is "hit", "miss", "shared" (compiled once for an equal subgraph) or "off".
+    Attributes:
+        name: unique in the report.
+        anchor: the operator that it is built around.
+        operators: all its operators, in execution order.
+        inputs: its operands, "1x64x56x56 float".
+        output: its result, likewise.
+        key: equal for subgraphs that share a kernel.
+        provider: "iree" only where IREE's kernel is in the program (could be, of `check`), "migraphx", or, of a dry
+            run, "undecided".
+        reason: why not IREE.
+        detail: what exactly.
+        compile_seconds: wall time of iree-compile; 0 where the cache or an equal subgraph had the kernel.
+        cache: "hit", "miss", "shared" (compiled once for an equal subgraph) or "off".
+        started: seconds from the beginning of the compile of the program to that of this kernel; None where it was
+            not compiled now, or elsewhere.
+        worker: number of the compiler that compiled it, counted from 0, of those that ran at once.
+        kernel: what the kernel asks of the device.
     """
 
     name: str
@@ -62,7 +82,30 @@ class SubgraphReport:
     detail: str = ""
     compile_seconds: float = 0.0
     cache: str = "off"
+    started: float | None = None
+    worker: int | None = None
     kernel: KernelResources | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An instruction of the program beside the subgraphs, or a whole subgraph, for those who draw the program.
+
+    Attributes:
+        id: unique in the graph.
+        name: the operator's name, or the subgraph's.
+        shape: of its result.
+        inputs: ids of the nodes that it reads; parameters are nodes, and constants are not.
+        module: "main", or the body of a loop or a branch.
+        subgraph: it is the subgraph of that name.
+    """
+
+    id: str
+    name: str
+    shape: str
+    inputs: tuple[str, ...] = ()
+    module: str = "main"
+    subgraph: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +115,24 @@ class Report:
     Attributes:
         target: the MIGraphX target, "ref" or "gpu".
         arch: what IREE compiled for: "host" or a GPU's name.
+        subgraphs: in execution order.
         checked_only: the kernels were compiled and checked, but are not in any program.
-        note: why the whole program was left to MIGraphX, where it was.
+        dry_run: nothing was compiled; where the cache does not tell, a subgraph's provider is "undecided".
+        reason: why the whole program was left to MIGraphX, where it was.
+        note: the same in words.
         seconds: wall time by stage.
+        graph: the program in execution order, each subgraph as one node.
     """
 
     target: str
     arch: str
     subgraphs: tuple[SubgraphReport, ...] = ()
     checked_only: bool = False
+    dry_run: bool = False
     reason: Reason | None = None
     note: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
+    graph: tuple[Node, ...] = field(default=(), repr=False)
 
     @property
     def eligible(self) -> int:
@@ -105,12 +154,21 @@ class Report:
         """How many subgraphs stay with MIGraphX, by reason."""
         return Counter(s.reason for s in self.subgraphs if s.reason is not None)
 
+    @property
+    def fallbacks(self) -> list[str]:
+        """What was left to MIGraphX although it was IREE's to take, one text each."""
+        whole = [f"the whole program: {self.note or self.reason.value}"] if self.reason is not None else []
+        left = [subgraph for subgraph in self.subgraphs if subgraph.provider == "migraphx"]
+        return whole or [f"{s.name}: {s.reason.value if s.reason else 'no kernel'}: {s.detail}" for s in left]
+
     def summary(self) -> str:
         """One line: how many subgraphs IREE computes, how many not and why."""
         if self.note and not self.subgraphs:
             return f"iree_migraphx: nothing on IREE, MIGraphX compiled the program alone: {self.note}"
         if not self.subgraphs:
             return "iree_migraphx: nothing to do: the program has no convolution or dot that IREE could take"
+        if self.dry_run:
+            return self._preview()
         verb = f"accepted for {self.arch} (not run)" if self.checked_only else f"on IREE ({self.arch})"
         kernels = len({subgraph.key for subgraph in self.subgraphs if subgraph.provider == "iree"})
         line = f"iree_migraphx: {self.swapped} of {self.eligible} subgraphs {verb}, {kernels} distinct kernels"
@@ -126,31 +184,34 @@ class Report:
             line += f"; {self.note}"
         return line
 
+    def _preview(self) -> str:
+        cached = self._kernels("iree")
+        line = f"iree_migraphx: {self.eligible} subgraphs for IREE ({self.arch}), {self.distinct} distinct kernels; "
+        line += f"{cached} in the cache, {self._kernels('undecided')} to be compiled (dry run)"
+        left = Counter(s.reason.value for s in self.subgraphs if s.reason is not None)
+        if left:
+            line += f"; {sum(left.values())} left to MIGraphX ({', '.join(f'{n} {name}' for name, n in left.items())})"
+        return f"{line}; {self.note}" if self.note else line
+
+    def _kernels(self, provider: str) -> int:
+        return len({subgraph.key for subgraph in self.subgraphs if subgraph.provider == provider})
+
     def to_json(self) -> dict[str, Any]:
-        """The report as plain data, in the form that docs/report.md describes."""
-        subgraphs = []
-        for subgraph in self.subgraphs:
-            entry = asdict(subgraph)
-            entry["reason"] = subgraph.reason.value if subgraph.reason else None
-            entry["operators"] = list(subgraph.operators)
-            entry["inputs"] = list(subgraph.inputs)
-            subgraphs.append(entry)
-        return {
-            "format": FORMAT,
-            "target": self.target,
-            "arch": self.arch,
-            "checked_only": self.checked_only,
-            "reason": self.reason.value if self.reason else None,
-            "note": self.note,
-            "seconds": dict(self.seconds),
-            "summary": {
-                "eligible": self.eligible,
-                "distinct": self.distinct,
-                "iree": self.swapped,
-                "migraphx": self.eligible - self.swapped,
-            },
-            "subgraphs": subgraphs,
+        """The report as plain data, in the form of docs/report.schema.json."""
+        value = asdict(self)
+        value["reason"] = self.reason.value if self.reason else None
+        for entry in value["subgraphs"]:
+            entry["reason"] = entry["reason"].value if entry["reason"] else None
+        summary = {
+            "eligible": self.eligible,
+            "distinct": self.distinct,
+            "iree": self.swapped,
+            "migraphx": sum(subgraph.provider == "migraphx" for subgraph in self.subgraphs),
+            "undecided": sum(subgraph.provider == "undecided" for subgraph in self.subgraphs),
         }
+        ordered = {"format": FORMAT, "summary": summary, **value}
+        plain: dict[str, Any] = finite(ordered)
+        return plain
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the JSON form to a file."""
@@ -158,23 +219,59 @@ class Report:
             json.dump(self.to_json(), file, indent=1)
             file.write("\n")
 
-    def table(self) -> Table:
-        """A rich table with one line a distinct kernel and provider, most frequent shape of each named once."""
-        from rich.table import Table
-
-        table = Table(title=None, box=None, header_style="bold", pad_edge=False)
-        for column in ("count", "operators", "output", "computed by", "kernel / why not"):
-            table.add_column(column, justify="right" if column == "count" else "left", overflow="fold")
+    def rows(self) -> list[tuple[str, ...]]:
+        """The table: a line for each distinct kernel and provider, under `COLUMNS`."""
         groups: dict[tuple[str, str, Reason | None], list[SubgraphReport]] = {}
         for subgraph in self.subgraphs:
             groups.setdefault((subgraph.key, subgraph.provider, subgraph.reason), []).append(subgraph)
+        rows: list[tuple[str, ...]] = []
         for group in groups.values():
             first = group[0]
             provider = "accepted" if self.checked_only and first.provider == "iree" else first.provider
-            table.add_row(
-                str(len(group)), _operators(first.operators), first.output, provider, _kernel_or_reason(first)
-            )
+            if self.dry_run and first.provider == "iree":
+                provider = "in the cache"
+            operators = _operators(first.operators)
+            rows.append((str(len(group)), operators, first.output, provider, _kernel_or_reason(first)))
+        return rows
+
+    def table(self) -> Table:
+        """The rows as a table for rich, which has to be installed."""
+        from rich.table import Table
+
+        table = Table(title=None, box=None, header_style="bold", pad_edge=False)
+        for column in COLUMNS:
+            table.add_column(column, justify="right" if column == "count" else "left", overflow="fold")
+        for row in self.rows():
+            table.add_row(*row)
         return table
+
+    def as_text(self, width: int | None = None, color: bool = False) -> str:
+        """The table as text.
+
+        Args:
+            width: columns to fold it at; None is the terminal's width. Without rich nothing is folded.
+            color: with a terminal's colours, if rich is installed.
+        """
+        if importlib.util.find_spec("rich") is None:
+            rows = [COLUMNS, *self.rows()]
+            widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+            return "\n".join(
+                "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+            )
+        from rich.console import Console
+
+        stream = io.StringIO()
+        Console(file=stream, width=width, force_terminal=color, highlight=False).print(self.table())
+        return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def finite(value: Any) -> Any:
+    """Plain data with None for NaN and infinities, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _operators(operators: Sequence[str]) -> str:

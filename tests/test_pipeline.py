@@ -323,7 +323,7 @@ def test_the_report_as_json(kernel_options, tmp_path):
     data = json.loads((tmp_path / "report.json").read_text())
     assert data["format"] == 1
     assert (data["target"], data["arch"]) == ("ref", "host")
-    assert data["summary"] == {"eligible": 2, "distinct": 1, "iree": 2, "migraphx": 0}
+    assert data["summary"] == {"eligible": 2, "distinct": 1, "iree": 2, "migraphx": 0, "undecided": 0}
     first, second = data["subgraphs"]
     for entry in (first, second):
         assert set(entry) >= FIELDS
@@ -343,7 +343,7 @@ def test_the_report_as_json(kernel_options, tmp_path):
 def test_the_report_of_a_program_without_kernels_as_json(kernel_options):
     data = compiled(replace(kernel_options, disable=True)).iree_report.to_json()
     assert (data["reason"], data["subgraphs"]) == ("disabled", [])
-    assert data["summary"] == {"eligible": 0, "distinct": 0, "iree": 0, "migraphx": 0}
+    assert data["summary"] == {"eligible": 0, "distinct": 0, "iree": 0, "migraphx": 0, "undecided": 0}
 
 
 def test_the_second_compile_takes_every_kernel_from_the_cache(kernel_options, tmp_path, monkeypatch):

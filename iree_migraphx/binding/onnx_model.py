@@ -64,6 +64,39 @@ def check_model(data: bytes | memoryview, name: str) -> None:
         raise MigraphxError(f"MIGraphX can't read the {name}: {problem}") from None
 
 
+def model_inputs(data: bytes | memoryview) -> dict[str, tuple[int | None, ...] | None]:
+    """Inputs of a serialized ModelProto, without its weights, and their lengths.
+
+    A length is None where the model leaves it open, which MIGraphX takes every length below 1 for (onnx_parser.cpp);
+    the lengths are None where the model does not even tell their number. Damaged data has no inputs.
+    """
+    inputs: dict[str, tuple[int | None, ...] | None] = {}
+    weights: set[str] = set()
+    try:
+        for graph in _parts(data, 7):
+            for value in _parts(graph, 11):
+                names = [_text(name) for name in _parts(value, 1)]
+                inputs[names[-1] if names else ""] = _lengths(value)
+            weights.update(_text(name) for tensor in _parts(graph, 5) for name in _parts(tensor, 8))
+    except _DamagedError:
+        return {}
+    return {name: lens for name, lens in inputs.items() if name not in weights}
+
+
+def _lengths(value: memoryview) -> tuple[int | None, ...] | None:
+    """Of a ValueInfoProto: type (2), tensor_type (1), shape (2), dim (1), dim_value (1)."""
+    for kind in _parts(value, 2):
+        for tensor in _parts(kind, 1):
+            for shape in _parts(tensor, 2):
+                dims = [[number for field, number in _fields(dim) if field == 1] for dim in _parts(shape, 1)]
+                return tuple(d[0] if d and isinstance(d[0], int) and d[0] > 0 else None for d in dims)
+    return None
+
+
+def _parts(message: bytes | memoryview, number: int) -> Iterator[memoryview]:
+    return (value for field, value in _fields(memoryview(message)) if field == number and isinstance(value, memoryview))
+
+
 class _Problem(Exception):  # noqa: N818 -- it never leaves this module
     """What is wrong with a model."""
 

@@ -3,15 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from iree_migraphx.cli import cache, capture, precompile
-from iree_migraphx.errors import IreeMigraphxError
+from iree_migraphx.cli.exit_codes import ExitCode
+from iree_migraphx.cli.parser import Parser
+from iree_migraphx.config import did_you_mean
+from iree_migraphx.errors import (
+    CompilerNotFoundError,
+    FormatError,
+    InputError,
+    IreeMigraphxError,
+    LibraryNotFoundError,
+    OptionError,
+)
 
-#: Exit status for what the user can put right: a wrong argument, setting or model.
-USAGE = 2
+#: Subcommand -> what it does; each is a module of this package, imported when it is called.
+COMMANDS = {
+    "read": "read a model and print or convert it",
+    "compile": "compile a model with IREE's kernels, and say what became of each subgraph",
+    "run": "run a model once",
+    "perf": "time a model with and without IREE",
+    "verify": "compare results with MIGraphX's own, each subgraph's and the model's",
+    "doctor": "look over the installation, and say what to do about each finding",
+    "cache": "look into the kernel cache and take care of it",
+    "precompile": "compile a model's kernels into a folder to ship with it",
+    "capture": "write down what this machine's GPU will ask for, to compile it elsewhere",
+}
+
+#: Subcommands of migraphx-driver that are not here, and what to do instead.
+_DRIVERS = {
+    "params": "`iree-migraphx read` shows a model's parameters",
+    "time": "`iree-migraphx perf` times a model",
+    "op": "migraphx-driver itself lists operators",
+    "onnx": "migraphx-driver itself lists ONNX's operators",
+    "tf": "migraphx-driver itself lists TensorFlow's operators",
+    "roctx": "migraphx-driver itself marks a run for rocTX",
+}
+
+_WRONG = (OptionError, InputError, FormatError, CompilerNotFoundError, LibraryNotFoundError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,26 +53,81 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without the command itself; this process's own by default.
 
     Returns:
-        The exit status.
+        The exit status, an `ExitCode`.
     """
-    parser = argparse.ArgumentParser("iree-migraphx", description="IREE writes the kernels of MIGraphX's subgraphs.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (cache, capture, precompile):
-        command.register(commands)
-    parsed = parser.parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        parser = make_parser(_wanted(words))
+        if not words:
+            parser.print_help()
+            return ExitCode.USAGE
+        parsed = parser.parse_args(words)
+        parsed.words = words
         status: int = parsed.run(parsed)
         sys.stdout.flush()
         return status
+    except _WRONG as error:
+        return _fail(error, ExitCode.USAGE)
     except IreeMigraphxError as error:
-        print(f"iree-migraphx: {error}", file=sys.stderr)
-        return USAGE
+        return _fail(error, ExitCode.FAILED)
     except KeyboardInterrupt:
-        return 130
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has seen enough; Python would complain once more when it closes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return ExitCode.FAILED
+
+
+def make_parser(wanted: Iterable[str] = COMMANDS) -> Parser:
+    """The parser, with the arguments of the wanted subcommands only; importing them all takes a while."""
+    codes = "\n".join(f"  {code.value:<4} {code.description}" for code in ExitCode)
+    parser = Parser(
+        "iree-migraphx",
+        description="IREE writes the kernels of MIGraphX's subgraphs.",
+        epilog=f"exit status:\n{codes}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", "-v", action=_Version, help="the versions of all that matters")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    wanted = set(wanted)
+    for name, text in COMMANDS.items():
+        if name in wanted:
+            importlib.import_module(f"iree_migraphx.cli.{name}").register(commands)
+            commands.choices[name].set_defaults(command_parser=commands.choices[name])
+        else:
+            commands.add_parser(name, help=text)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002 -- argparse's name
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from iree_migraphx.cli.doctor import versions
+
+        print("\n".join(versions()))
+        parser.exit()
+
+
+def _wanted(words: Sequence[str]) -> list[str]:
+    """The subcommand of a command line.
+
+    Raises:
+        OptionError: there is none of that name.
+    """
+    name = next((word for word in words if not word.startswith("-")), None)
+    if name is None or name in COMMANDS:
+        return [name] if name else []
+    if name in _DRIVERS:
+        raise OptionError(f"there is no command {name!r}, which migraphx-driver has; {_DRIVERS[name]}")
+    hint = did_you_mean(name, COMMANDS) or f"; there are {', '.join(COMMANDS)}"
+    raise OptionError(f"there is no command {name!r}{hint}")
+
+
+def _fail(error: Exception, code: ExitCode) -> int:
+    print(f"iree-migraphx: {error}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -124,7 +124,12 @@ class Batch:
             if not self._claimed(job, stack) and time.monotonic() < deadline:
                 self._stop.wait(_PAUSE)
                 return None
-            return self._made(job) or self._keep(job, self._compile(job.order))
+            made = self._made(job)
+            if made is not None:
+                return made
+            compiled, started = self._compile(job.order)
+            worker = int(threading.current_thread().name.rpartition("_")[2])
+            return replace(self._keep(job, compiled), started=started, worker=worker)
 
     def _claimed(self, job: Job, stack: ExitStack) -> bool:
         """Whether no other process is at a job; then none will be until the stack is closed."""
@@ -135,16 +140,17 @@ class Batch:
         made = None if self._cache is None else self._lookup.kept(job.key, job.order.request)
         return None if made is None or unkept(made, self._options) else Outcome(made, 0.0, "hit")
 
-    def _compile(self, order: Order) -> Compiled:
+    def _compile(self, order: Order) -> tuple[Compiled, float]:
         with self._gate.room(self._stop):
+            started = time.monotonic()
             compiled = compile_order(order, self._compiler, self._stop)
         self._gate.learn(compiled.peak)
         if not compiled.killed:
-            return compiled
+            return compiled, started
         # Most likely by a system out of memory. By itself it may have enough.
         with self._gate.room(self._stop, alone=True):
             again = compile_order(order, self._compiler, self._stop)
-        return replace(again, seconds=compiled.seconds + again.seconds)
+        return replace(again, seconds=compiled.seconds + again.seconds), started
 
     def _keep(self, job: Job, compiled: Compiled) -> Outcome:
         result = compiled.result

@@ -8,7 +8,7 @@ which.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from iree_migraphx.errors import Refusal
 from iree_migraphx.report import KernelResources
@@ -73,8 +73,12 @@ class Outcome:
     Attributes:
         seconds: time iree-compile took; 0 where the cache had the answer.
         cache: "hit", "miss" or "off".
+        started: when, by time.monotonic(); None where it was not compiled now, or by an executor of the user's.
+        worker: which of the compilers that ran at once.
     """
 
     kernel: HostKernel | GpuKernel | Refusal
     seconds: float
     cache: str
+    started: float | None = field(default=None, compare=False)
+    worker: int | None = field(default=None, compare=False)

@@ -63,15 +63,16 @@ def prepare(folder: Path, body: Program, kernel: HostKernel, task: Task, operand
         save(folder, f"x{index}", operand)
 
 
-def made_up(parameters: Sequence[Instruction], terms: int) -> list[npt.NDArray[Any]]:
+def made_up(parameters: Sequence[Instruction], terms: int, seed: int = 0) -> list[npt.NDArray[Any]]:
     """Operands, always the same for the same shapes, each as the dense memory that the kernel takes.
 
     Args:
         parameters: of the subgraph's body.
         terms: of each sum; the second operand of a sum of products is so small that sums are about 1, as they are in
             networks, where what follows would overflow or saturate otherwise.
+        seed: for other operands of the same kind.
     """
-    random = np.random.default_rng(len(parameters))
+    random = np.random.default_rng(len(parameters) + 1000 * seed)
     operands = []
     for index, parameter in enumerate(parameters):
         shape = parameter.shape

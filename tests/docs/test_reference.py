@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from iree_migraphx.errors import Reason
-from iree_migraphx.report import FORMAT, KernelResources, Report, SubgraphReport
+from iree_migraphx.report import FORMAT, KernelResources, Node, Report, SubgraphReport
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -36,18 +36,17 @@ def test_every_reason_is_explained() -> None:
 def example() -> dict[str, object]:
     kernel = KernelResources("kernel", *range(1, len(dataclasses.fields(KernelResources))))
     subgraph = SubgraphReport("name", "dot", ("dot",), ("1x2 float",), "1x2 float", "key", "iree", kernel=kernel)
-    return Report("ref", "host", (subgraph,)).to_json()
+    return Report("ref", "host", (subgraph,), graph=(Node("a", "name", "1x2 float"),)).to_json()
 
 
 def part(heading: str) -> object:
     report = example()
     (subgraph,) = report["subgraphs"]  # type: ignore[misc]
-    return {"Report": report, "summary": report["summary"], "subgraphs": subgraph, "kernel": subgraph["kernel"]}[
-        heading
-    ]  # type: ignore[index]
+    parts = {"Report": report, "summary": report["summary"], "subgraphs": subgraph, "kernel": subgraph["kernel"]}
+    return {**parts, "graph": report["graph"][0]}[heading]  # type: ignore[index]
 
 
-@pytest.mark.parametrize("heading", ["Report", "summary", "subgraphs", "kernel"])
+@pytest.mark.parametrize("heading", ["Report", "summary", "subgraphs", "kernel", "graph"])
 def test_every_key_of_a_report_is_documented(heading: str) -> None:
     given = part(heading)
     assert isinstance(given, dict)

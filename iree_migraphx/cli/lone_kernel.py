@@ -1,0 +1,98 @@
+"""One kernel by itself, on operands that are made up: on this machine's CPU, or on its GPU through MIGraphX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from iree_migraphx.errors import KernelError
+from iree_migraphx.ir.model import Program
+from iree_migraphx.kernels.model import GpuKernel, HostKernel
+from iree_migraphx.splice.compare import terms
+from iree_migraphx.splice.trial import logical, made_up
+
+if TYPE_CHECKING:
+    from iree_migraphx.partition.subgraph import Subgraph
+    from iree_migraphx.study import Study
+
+
+class LoneKernel:
+    """A subgraph's kernel, ready to run.
+
+    Args:
+        study: which the kernel is of.
+        subgraph: what it computes.
+        alone: the subgraph's body as a program.
+        threads: of a kernel for the CPU.
+
+    Raises:
+        KernelError: there is no kernel, or it could not be made ready.
+    """
+
+    def __init__(self, study: Study, subgraph: Subgraph, alone: Program, threads: int) -> None:
+        kernel = study.outcomes[subgraph.key].kernel
+        self._subgraph = subgraph
+        self._shapes = [parameter.shape for parameter in subgraph.parameters]
+        if isinstance(kernel, HostKernel):
+            from iree_migraphx.splice.runtime import LoadedKernel, device
+
+            self._run = self._on_host
+            self._loaded = LoadedKernel(device(threads), kernel, self._shapes, subgraph.result_shape)
+        elif isinstance(kernel, GpuKernel):
+            self._run = self._on_gpu
+            self._program = _gpu_program(subgraph, kernel, alone)
+        else:
+            raise KernelError(f"{subgraph.name} has no kernel: {kernel}")
+
+    def operands(self, seed: int) -> list[npt.NDArray[Any]]:
+        """The operands' memory, without gaps and broadcasts."""
+        return made_up(self._subgraph.parameters, terms(self._subgraph.body), seed)
+
+    def values(self, memory: Sequence[npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Operands as values of the body's parameters."""
+        return {
+            str(parameter.operator["parameter"]): logical(each, parameter.shape)
+            for parameter, each in zip(self._subgraph.parameters, memory, strict=True)
+        }
+
+    def run(self, memory: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """The result for these operands.
+
+        Raises:
+            KernelError: the kernel failed.
+        """
+        return self._run(memory)
+
+    def _on_host(self, memory: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        from iree_migraphx.splice.runtime import aligned_bytes
+
+        result = self._subgraph.result_shape
+        held = []
+        for each in memory:
+            held.append(aligned_bytes(each.nbytes))
+            held[-1][:] = np.ascontiguousarray(each).reshape(-1).view(np.uint8)
+        output = aligned_bytes(result.nbytes)
+        # A kernel that does not write everything leaves this, which is no likely result.
+        output[:] = 0xA5
+        self._loaded.run([each.ctypes.data for each in held], {}, output.ctypes.data)
+        return np.array(logical(output.view(result.dtype), result))
+
+    def _on_gpu(self, memory: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        (result,) = self._program.run(self.values(memory))
+        return np.array(result)
+
+
+def _gpu_program(subgraph: Subgraph, kernel: GpuKernel, alone: Program) -> Any:
+    from iree_migraphx.splice.gpu import compile_gpu
+
+    members = tuple(i.id for i in subgraph.body.instructions if not i.name.startswith("@"))
+    operands = tuple(parameter.id for parameter in subgraph.parameters)
+    whole = replace(subgraph, module="main", members=members, operands=operands)
+    done = compile_gpu(alone, [whole], {subgraph.key: kernel}, offload_copy=True, fast_math=True, exhaustive_tune=False)
+    if done.program is None or done.refusals:
+        raise KernelError(f"{subgraph.name} can't be put into a program of its own: {dict(done.refusals)}")
+    return done.program

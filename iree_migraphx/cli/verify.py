@@ -1,0 +1,352 @@
+"""`iree-migraphx verify`: results beside MIGraphX's own, element by element, of each subgraph and of the model."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from iree_migraphx.cli.exit_codes import ExitCode
+from iree_migraphx.cli.job import Job, add_job, prepare
+from iree_migraphx.cli.lone_kernel import LoneKernel
+from iree_migraphx.cli.output import banner, print_json, print_rows, say
+from iree_migraphx.cli.parser import positive, seconds
+from iree_migraphx.cli.run import dry_run, run_once
+from iree_migraphx.cli.work import work_of
+from iree_migraphx.errors import InputError, IreeMigraphxError, OptionError
+
+if TYPE_CHECKING:
+    from iree_migraphx.binding import program
+    from iree_migraphx.partition.subgraph import Subgraph
+    from iree_migraphx.report import Report
+    from iree_migraphx.study import Study
+
+_DESCRIPTION = """Compares results with those of MIGraphX's ref target, element by element, NaN and infinities included:
+each different subgraph as a program of its own, and the whole model. What the ref target can't compute within --limit
+is said not to be compared."""
+
+#: migraphx-driver's bounds (get_tolerances in src/driver/verify.cpp), for models in float and with 16-bit floats.
+_BOUNDS = {False: {"rms_tol": 1e-3, "atol": 1e-3, "rtol": 1e-3}, True: {"rms_tol": 8e-2, "atol": 4e-2, "rtol": 4e-2}}
+_HALF = frozenset({"half_type", "bf16_type"})
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One result beside another.
+
+    Attributes:
+        name: of the subgraph, or of the model's output.
+        against: "migraphx" (its ref target) or "onnxruntime".
+        seed: of the inputs.
+        provider: who computed it, "iree" or "migraphx".
+        largest: the largest difference of two finite elements, over the largest finite element; NaN without any.
+        rms: the root of the mean square difference, likewise.
+        allowed: that `largest` may be.
+        nonfinite: how many elements are NaN or infinite in both, in the same places.
+        problem: what is wrong, empty where nothing is.
+    """
+
+    name: str
+    against: str
+    seed: int
+    provider: str
+    largest: float
+    rms: float
+    allowed: float
+    nonfinite: int
+    problem: str = ""
+
+
+def register(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add the subcommand."""
+    text = "compare results with MIGraphX's own, each subgraph's and the model's"
+    parser = commands.add_parser("verify", help=text, description=_DESCRIPTION)
+    add_job(parser)
+    group = parser.add_argument_group("comparing")
+    group.add_argument("--rms-tol", type=float, metavar="X", help="bound of the model's RMS difference")
+    group.add_argument("--atol", type=float, metavar="X", help="bound of a difference, as share of the largest element")
+    group.add_argument("--rtol", type=float, metavar="X", help="the same as share of the element itself, added to it")
+    group.add_argument(
+        "--seeds",
+        type=positive,
+        default=3,
+        metavar="N",
+        help="inputs that are made up: --seed and those after (default: 3)",
+    )
+    group.add_argument(
+        "--subgraph",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this one, and not the model; may be repeated",
+    )
+    group.add_argument("--whole", action="store_true", help="only the model, and not its subgraphs")
+    group.add_argument("--onnxruntime", action="store_true", help="compare the model with onnxruntime too")
+    group.add_argument(
+        "--limit", type=seconds, default=300.0, metavar="SECONDS", help="for MIGraphX's ref target (default: 300)"
+    )
+    group.add_argument("--json", action="store_true", help="print every comparison as JSON")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.whole and arguments.subgraph:
+        raise OptionError("--whole and --subgraph leave nothing to compare")
+    if arguments.onnxruntime:
+        _require_onnxruntime()
+    job = prepare(arguments)
+    if job.model.is_compiled:
+        raise OptionError(f"{arguments.model} is compiled already; verify compares what it compiles itself")
+    if arguments.onnxruntime and job.model.kind != "onnx":
+        raise OptionError(f"--onnxruntime can't run {arguments.model}, which is no ONNX file")
+    with banner(arguments.words, quiet=arguments.json):
+        if arguments.dry_run:
+            return dry_run(job)
+        session = _Session(job)
+        session.compare()
+        bad = [each for each in session.comparisons if each.problem]
+        if arguments.json:
+            reports = [report.to_json() for report in session.reports]
+            compared = [asdict(each) for each in session.comparisons]
+            print_json({"comparisons": compared, "not_compared": session.left_out, "reports": reports})
+        else:
+            session.print()
+        status = job.finish(session.reports)
+        return ExitCode.MISMATCH if bad else status
+
+
+class _Session:
+    """The comparisons of one command, and the time that is left for them."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._model = job.quantized()
+        self._seeds = range(job.arguments.seed, job.arguments.seed + job.arguments.seeds)
+        self._left: float = job.arguments.limit
+        # Seconds that the ref target took for an operation so far.
+        self._pace = 0.0
+        self.comparisons: list[Comparison] = []
+        self.left_out: dict[str, str] = {}
+        self.reports: list[Report] = []
+
+    def compare(self) -> None:
+        arguments = self._job.arguments
+        estimate = 0.0
+        if not arguments.whole and not self._job.options.disable:
+            study = self._study()
+            self.reports.append(study.report)
+            estimate = self._subgraphs(study)
+        if not arguments.subgraph:
+            self._whole(estimate)
+
+    def print(self) -> None:
+        rows = []
+        for each in self.comparisons:
+            verdict = f"FAILED: {each.problem}" if each.problem else "PASSED"
+            numbers = (f"{each.largest:.3g}", f"{each.rms:.3g}", f"{each.allowed:.3g}", str(each.nonfinite))
+            rows.append((each.name, each.against, each.provider, str(each.seed), *numbers, verdict))
+        header = ("what", "against", "computed by", "seed", "largest", "rms", "allowed", "NaN/Inf", "")
+        print_rows(header, rows)
+        for name, why in self.left_out.items():
+            print(f"{name}: not compared: {why}", flush=True)
+        bad = sum(bool(each.problem) for each in self.comparisons)
+        print(
+            f"{len(self.comparisons) - bad} comparisons passed, {bad} failed, {len(self.left_out)} not made", flush=True
+        )
+
+    def _study(self) -> Study:
+        from iree_migraphx.gpu import device_target
+        from iree_migraphx.study import study
+
+        arch = str(device_target(self._job.options)) if self._job.on_gpu else "host"
+        return study(self._model, arch, self._job.options)
+
+    def _subgraphs(self, study: Study) -> float:
+        """Compare each different subgraph; returns about how many seconds the ref target takes for all of them."""
+        wanted = self._job.arguments.subgraph
+        known = [subgraph.name for subgraph in study.plan.subgraphs]
+        for name in wanted:
+            if name not in known:
+                from iree_migraphx.config import did_you_mean
+
+                raise OptionError(f"there is no subgraph {name!r}{did_you_mean(name, known) or '; inspect lists them'}")
+        distinct: dict[str, list[Subgraph]] = {}
+        for subgraph in study.plan.subgraphs:
+            distinct.setdefault(subgraph.key, []).append(subgraph)
+        swapped = {report.key for report in study.report.subgraphs if report.provider == "iree"}
+        total = 0.0
+        for key, same in sorted(distinct.items(), key=lambda item: work_of(item[1][0]).flops):
+            named = next((subgraph for subgraph in same if subgraph.name in wanted), same[0])
+            cost = work_of(named).flops
+            if key in swapped and (not wanted or named.name in wanted):
+                self._subgraph(study, named, cost)
+            total += cost * len(same)
+        return total * self._pace
+
+    def _subgraph(self, study: Study, subgraph: Subgraph, cost: int) -> None:
+        from iree_migraphx.ir.write import write_program
+        from iree_migraphx.splice.compare import Tolerance
+
+        if not self._affordable(subgraph.name, cost * self._pace):
+            return
+        alone = replace(study.plan.program, modules={"main": subgraph.body}, targets=(), contexts=())
+        plain = _reference(write_program(alone))
+        tolerance = Tolerance.of(subgraph.body)
+        kernel = LoneKernel(study, subgraph, alone, self._job.options.thread_count)
+        for seed in self._seeds:
+            memory = kernel.operands(seed)
+            expected = self._timed(plain, kernel.values(memory), cost)[0]
+            actual = kernel.run(memory)
+            allowed, problem = tolerance.scaled_to(expected), tolerance.problem(actual, expected)
+            name = subgraph.name
+            self.comparisons.append(_compared(name, "migraphx", seed, "iree", actual, expected, allowed, problem))
+            if not self._affordable(f"{subgraph.name} with further seeds", cost * self._pace):
+                return
+
+    def _whole(self, estimate: float) -> None:
+        from iree_migraphx import binding
+
+        ours = self._job.compile(self._model, offload_copy=True)
+        if not self.reports and ours.iree_report is not None:
+            self.reports.append(ours.iree_report)
+        provider = "iree" if ours.iree_report is not None and ours.iree_report.swapped else "migraphx"
+        bounds = self._bounds()
+        plain = None
+        for seed in self._seeds:
+            values = self._job.values(seed)
+            actual = run_once(ours, values)
+            references: dict[str, Sequence[npt.NDArray[Any]]] = {}
+            if self._affordable("the model" if plain is None else "the model with further seeds", estimate):
+                plain = _reference(binding.save_buffer(self._model)) if plain is None else plain
+                started = time.monotonic()
+                references["migraphx"] = self._timed(plain, values, 0)
+                estimate = time.monotonic() - started
+            if self._job.arguments.onnxruntime:
+                references["onnxruntime"] = _onnxruntime(self._job, values)
+            for against, expected in references.items():
+                for index, (a, e) in enumerate(zip(actual, expected, strict=True)):
+                    self.comparisons.append(_judged(f"output_{index}", against, seed, provider, a, e, bounds))
+            if not references:
+                return
+
+    def _affordable(self, name: str, needed: float) -> bool:
+        if self._left > 0 and needed <= self._left:
+            return True
+        about = f"it would take MIGraphX's ref target about {needed:.0f} s, and " if needed else ""
+        self.left_out[name] = f"{about}{max(0.0, self._left):.0f} of {self._job.arguments.limit:g} s are left (--limit)"
+        return False
+
+    def _timed(self, plain: program, values: Mapping[str, npt.NDArray[Any]], cost: int) -> list[npt.NDArray[Any]]:
+        """Results of the ref target, whose time counts."""
+        started = time.monotonic()
+        results = run_once(plain, values)
+        took = time.monotonic() - started
+        self._left -= took
+        if cost:
+            self._pace = max(self._pace / 2, took / cost)
+        if took > 10:
+            say(f"MIGraphX's ref target took {took:.0f} s; {max(0.0, self._left):.0f} s are left")
+        return results
+
+    def _bounds(self) -> dict[str, float]:
+        from iree_migraphx import binding
+        from iree_migraphx.ir.read import read_program
+
+        parsed = read_program(binding.save_buffer(self._model))
+        half = any(instruction.shape.type in _HALF for instruction in parsed.instructions())
+        given = {name: getattr(self._job.arguments, name) for name in _BOUNDS[half]}
+        return {name: default if given[name] is None else given[name] for name, default in _BOUNDS[half].items()}
+
+
+def _reference(data: bytes) -> program:
+    """A program for MIGraphX's ref target, without anything of ours."""
+    from iree_migraphx import binding
+    from iree_migraphx.options import Options
+    from iree_migraphx.pipeline import compile as compile_with_iree
+
+    options = Options.resolve(disable=True, quiet=True)
+    return compile_with_iree(binding.load_buffer(data), binding.get_target("ref"), options=options)
+
+
+def _compared(
+    name: str,
+    against: str,
+    seed: int,
+    provider: str,
+    actual: npt.NDArray[Any],
+    expected: npt.NDArray[Any],
+    allowed: float,
+    problem: str,
+) -> Comparison:
+    a, e = (each.astype(np.float64).reshape(-1) for each in (actual, expected))
+    known = np.isfinite(e) & np.isfinite(a)
+    scale = np.abs(e[np.isfinite(e)]).max(initial=0.0) or 1.0
+    apart = np.abs(a[known] - e[known]) / scale
+    same = int((np.isnan(a) & np.isnan(e)).sum() + (np.isinf(e) & (a == e)).sum())
+    largest, rms = (float(apart.max()), float(np.sqrt(np.mean(apart**2)))) if apart.size else (float("nan"),) * 2
+    return Comparison(name, against, seed, provider, largest, rms, float(allowed / scale), same, problem)
+
+
+def _judged(
+    name: str,
+    against: str,
+    seed: int,
+    provider: str,
+    actual: npt.NDArray[Any],
+    expected: npt.NDArray[Any],
+    bounds: Mapping[str, float],
+) -> Comparison:
+    """An output of the model by migraphx-driver's bounds, relative to the largest element, whatever its size."""
+    if actual.shape != expected.shape and actual.size == expected.size:
+        expected = expected.reshape(actual.shape)
+    if actual.shape != expected.shape:
+        problem = f"its shape is {list(actual.shape)} instead of {list(expected.shape)}"
+        return Comparison(name, against, seed, provider, float("nan"), float("nan"), 0.0, 0, problem)
+    a, e = actual.astype(np.float64), expected.astype(np.float64)
+    scale = np.abs(e[np.isfinite(e)]).max(initial=0.0) or 1.0
+    with np.errstate(invalid="ignore"):
+        near = (a == e) | (np.abs(a - e) <= bounds["atol"] * scale + bounds["rtol"] * np.abs(e)) & np.isfinite(e)
+    near |= np.isnan(a) & np.isnan(e)
+    compared = _compared(name, against, seed, provider, actual, expected, bounds["atol"] * scale, "")
+    problems = [*_far(near, a, e), *_rms(compared.rms, bounds["rms_tol"])]
+    return replace(compared, problem="; ".join(problems))
+
+
+def _far(near: npt.NDArray[np.bool_], a: npt.NDArray[Any], e: npt.NDArray[Any]) -> Iterator[str]:
+    if not near.all():
+        first = np.unravel_index(int(np.argmin(near)), near.shape)
+        place = ", ".join(map(str, first))
+        yield f"{near.size - near.sum()} of {near.size} elements; [{place}] is {a[first]:.6g} instead of {e[first]:.6g}"
+
+
+def _rms(rms: float, bound: float) -> Iterator[str]:
+    if rms > bound:
+        yield f"RMS difference {rms:.3g} is above {bound:g}"
+
+
+def _require_onnxruntime() -> Any:
+    try:
+        import onnxruntime  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise InputError("--onnxruntime needs onnxruntime; `pip install onnxruntime`") from error
+    onnxruntime.set_default_logger_severity(3)
+    return onnxruntime
+
+
+def _onnxruntime(job: Job, values: Mapping[str, npt.NDArray[Any]]) -> Sequence[npt.NDArray[Any]]:
+    runtime = _require_onnxruntime()
+    path = job.model.path
+    try:
+        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        ranks = {taken.name: len(taken.shape) for taken in session.get_inputs()}
+        # A scalar has one dimension in MIGraphX.
+        feed = {name: value if ranks[name] else value.reshape(()) for name, value in values.items()}
+        results: Sequence[npt.NDArray[Any]] = session.run(None, feed)
+    except Exception as error:  # its exceptions have no common base
+        raise IreeMigraphxError(f"onnxruntime can't run {path}: {str(error).splitlines()[0]}") from error
+    return results

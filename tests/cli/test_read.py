@@ -1,0 +1,116 @@
+"""What is read, and every way in which a model or its lengths may be wrong."""
+
+import json
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+import iree_migraphx as migraphx
+from iree_migraphx.cli.model import parse_dims
+from iree_migraphx.errors import OptionError
+from splice.models import convolutions
+
+
+@pytest.fixture(scope="session")
+def open_model(tmp_path_factory):
+    """relu(x) with x of ?x3."""
+    info = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [info], [out])
+    path = tmp_path_factory.mktemp("open") / "open.onnx"
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(made.SerializeToString())
+    return path
+
+
+def test_text_is_migraphxs(command, model):
+    out, err = command("read", model)
+    assert out == f"{migraphx.parse_onnx(model)!r}\n"
+    assert err == ""
+
+
+def test_the_binary_form_is_read_again(command, model, tmp_path):
+    command("read", model, "-o", tmp_path / "model.mxr")
+    assert migraphx.load(tmp_path / "model.mxr") == migraphx.parse_onnx(model)
+    assert command("read", tmp_path / "model.mxr")[0] == command("read", model)[0]
+    (tmp_path / "plain").write_bytes((tmp_path / "model.mxr").read_bytes())
+    assert command("read", "--migraphx", tmp_path / "plain")[0] == command("read", model)[0]
+    (tmp_path / "named").write_bytes(model.read_bytes())
+    assert command("read", "--onnx", tmp_path / "named")[0] == command("read", model)[0]
+
+
+def test_json(command, model, tmp_path):
+    out, _ = command("read", model, "--json")
+    assert "main" in json.loads(out)["modules"]
+    (tmp_path / "model.json").write_text(out)
+    assert command("read", tmp_path / "model.json")[0] == command("read", model)[0]
+
+
+def test_lengths_that_are_left_open(command, open_model):
+    out, err = command("read", open_model)
+    assert "{1, 3}" in out
+    assert 'each was taken as 1: 1 3. Set them with --input-dim "@x 1 3"' in err
+    assert "each was taken as 5" in command("read", open_model, "--batch", 5)[1]
+    out, err = command("read", open_model, "--input-dim", "@x", 4, 3)
+    assert "{4, 3}" in out
+    assert err == ""
+    for form in (
+        ["--dyn-input-dim", "@x", "[{min:1,max:8,optimals:[2]},3]"],
+        ["--default-dyn-dim", "{min: 1, max: 8}"],
+    ):
+        assert "[ 1, 8" in command("read", open_model, *form)[0]
+
+
+def test_tensorflow(command, tmp_path):
+    (tmp_path / "graph.pb").write_bytes(b"not a graph")
+    assert "TensorFlow" in command("read", tmp_path / "graph.pb", status=1)[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--input-dim", "@y 1 3"], "the model has no input 'y'; it has x"),
+        (["--input-dim", "@x 1 3 4"], "the model says @x ? 3"),
+        (["--input-dim", "@x 1 4"], "the model says @x ? 3"),
+        (["--input-dim", "x 1 4"], "--input-dim has 'x'"),
+        (["--input-dim", "@x 0 3"], "with lengths above 0"),
+        (["--dyn-input-dim", "@y", "[1,3]"], "the model has no input 'y'"),
+        (["--dyn-input-dim", "@x", "[{least:1},3]"], "which is neither a length nor"),
+        (["--dyn-input-dim", "@x", "[{min"], "is not of the form"),
+        (["--output", "/no/such/folder/out"], "can't write /no/such/folder/out: No such file"),
+        (["--batch", "0"], "0 is not a whole number from 1 up"),
+        (["--onnx", "--tf"], "not allowed with"),
+    ],
+)
+def test_wrong_arguments(words, message, command, open_model):
+    assert message in command("read", open_model, *words, status=2)[1]
+
+
+def test_no_model(command, tmp_path, model):
+    assert "can't read the model nowhere.onnx: No such file" in command("read", "nowhere.onnx", status=2)[1]
+    (tmp_path / "empty.onnx").touch()
+    assert "is empty" in command("read", tmp_path / "empty.onnx", status=2)[1]
+    (tmp_path / "short.mxr").write_bytes(b"\x85")
+    assert "short.mxr" in command("read", tmp_path / "short.mxr", status=2)[1]
+    command("read", model, "-o", tmp_path / "model.mxr")
+    error = command("read", tmp_path / "model.mxr", "--input-dim", "@x 1 4 12 12", status=2)[1]
+    assert "the lengths of" in error
+
+
+def test_python_code_needs_rocms_module(command, model):
+    assert "ROCm's Python module" in command("read", model, "--py", status=2)[1]
+
+
+def test_lengths_in_one_word_or_several():
+    assert parse_dims(["@a 1 2", "3", "@b", "4"]) == {"a": [1, 2, 3], "b": [4]}
+    with pytest.raises(OptionError):
+        parse_dims(["@a", "1.5"])
+
+
+def test_inputs_are_those_without_weights(model):
+    from iree_migraphx.binding.onnx_model import model_inputs
+
+    assert model_inputs(convolutions()) == {"x": (1, 4, 12, 12)}
+    assert model_inputs(b"\xff\xff") == {}
+    assert np.prod(model_inputs(model.read_bytes())["x"]) == 576
