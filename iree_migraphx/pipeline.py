@@ -21,6 +21,7 @@ from iree_migraphx.ir.read import read_program
 from iree_migraphx.ir.write import write_program
 from iree_migraphx.logs import configure
 from iree_migraphx.options import Options
+from iree_migraphx.partition.layouts import with_layouts
 from iree_migraphx.partition.partition import has_dynamic_shapes, partition
 from iree_migraphx.partition.subgraph import Subgraph
 from iree_migraphx.plan import Found, How, Plan
@@ -255,7 +256,7 @@ class Job:
             rules = forms.rules(form, standard_operands=target.is_host, extra=extra)
             eligible = self.options.eligible or ("migraphx" if self.on_gpu else "all")
             if target.is_host:
-                chosen = partition(program, rules)
+                chosen = with_layouts(program, partition(program, rules), rules)
             elif found is not None:
                 chosen = gpu.choose_captured(found, rules, eligible, target.gfx)
             else:

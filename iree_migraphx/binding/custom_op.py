@@ -15,7 +15,7 @@ from ctypes import CFUNCTYPE, byref, c_bool, c_int, c_size_t, c_void_p
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from iree_migraphx.binding import callbacks, capi
+from iree_migraphx.binding import callbacks, capi, scratch
 from iree_migraphx.binding.capi import Handle
 from iree_migraphx.binding.datatypes import TUPLE
 from iree_migraphx.binding.shapes import shape
@@ -31,10 +31,13 @@ class CustomOp(Protocol):
     Attributes:
         name: its name in programs.
         runs_on_offload_target: on the gpu target, `compute` gets addresses of the device's memory.
+        scratch_bytes: size of the result where nobody reads it after the run, nor a view of it: its memory is then used
+            again. 0 where the result may outlive the run.
     """
 
     name: str
     runs_on_offload_target: bool
+    scratch_bytes: int
 
     def output_alias(self, inputs: Sequence[shape]) -> Sequence[int]:
         """Index of the input whose memory is the result's, or nothing. May depend on the number of inputs only."""
@@ -47,7 +50,8 @@ class CustomOp(Protocol):
 
         Args:
             pointers: addresses of the inputs.
-            output: address of the result: fresh zeroed memory, or the input's that output_alias names.
+            output: address of the result: fresh zeroed memory, the input's that output_alias names, or with
+                `scratch_bytes` memory of any content.
         """
 
     def released(self) -> None:
@@ -266,7 +270,11 @@ def _compute(out: int, token: int, text: int, size: int, context: int, output: i
             state.op.compute(pointers, pointers[alias])
             c.argument_assign_to(out, slot)
             return _SUCCESS
-        capi.call("argument_create_empty", byref(fresh), output)
+        memory = scratch.take(state.op.scratch_bytes) if state.op.scratch_bytes else None
+        if memory is None:
+            capi.call("argument_create_empty", byref(fresh), output)
+        else:
+            capi.call("argument_create", byref(fresh), output, memory)
         try:
             c.argument_buffer(byref(slot), fresh)
             state.op.compute(pointers, slot.value or 0)

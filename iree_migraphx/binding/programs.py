@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from iree_migraphx.binding import callbacks, capi, inputs, messages, official, serialized
+from iree_migraphx.binding import callbacks, capi, inputs, messages, official, scratch, serialized
 from iree_migraphx.binding.arguments import argument
 from iree_migraphx.binding.capi import Handle
 from iree_migraphx.binding.modules import module
@@ -142,7 +142,7 @@ class program:  # noqa: N801 -- the official name
         """
         bound = self._bind(params)
         out = ctypes.c_void_p()
-        with callbacks.errors() as raised:
+        with callbacks.errors() as raised, scratch.run():
             status = capi.function("program_run")(ctypes.byref(out), self._handle, bound.handle)
         if status:
             self._explain(bound, raised)

@@ -44,6 +44,16 @@ def in_order(shape: Shape, axes: tuple[int, ...]) -> Shape:
     return Shape(shape.type, shape.lens, tuple(strides))
 
 
+def memory_order(shape: Shape) -> tuple[int, ...]:
+    """All axes of a dense shape, slowest first."""
+    return tuple(sorted(range(len(shape.lens)), key=lambda axis: -shape.strides[axis]))
+
+
+def as_stored(shape: Shape) -> Shape:
+    """The memory of a dense shape as a row-major shape: its axes in the order in which they lie there."""
+    return Shape.standard_of(shape.type, tuple(shape.lens[axis] for axis in memory_order(shape)))
+
+
 def same_layout(a: Shape, b: Shape) -> bool:
     """Equal types, lengths, and strides wherever there is more than one element along an axis."""
     if (a.type, a.lens) != (b.type, b.lens):

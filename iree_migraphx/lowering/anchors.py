@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.model import Instruction, Shape
-from iree_migraphx.lowering import channels_last
+from iree_migraphx.lowering import channels_last as last
 from iree_migraphx.lowering.bindings import ir
 from iree_migraphx.lowering.builder import index_expressions
 from iree_migraphx.lowering.convolution import convolve, holding
@@ -37,10 +37,18 @@ def constant_order(anchor: Instruction, index: int, shape: Shape, form: Form) ->
         return None
     grouped = int(anchor.operator.get("group", 1)) > 1
     if anchor.name == "convolution_backwards":
-        return None if grouped else channels_last.backwards_order(shape.lens)
+        return None if grouped else last.backwards_order(shape.lens)
     if anchor.name != "convolution" or len(shape.lens) not in (3, 4) or (grouped and shape.lens[1] != 1):
         return None
-    return channels_last.filter_order(shape.lens)
+    return last.filter_order(shape.lens)
+
+
+def channels_last(instruction: Instruction) -> bool:
+    """Whether the form CHANNELS_LAST computes this anchor so: one or two spatial axes, no groups or single channels."""
+    group, rank = int(instruction.operator.get("group", 1)), len(instruction.shape.lens)
+    if instruction.name == "convolution":
+        return rank in (3, 4) and group in (1, instruction.shape.lens[1])
+    return instruction.name == "convolution_backwards" and group == 1
 
 
 def _dot(instruction: Instruction, operands: Sequence[View], form: Form) -> View:

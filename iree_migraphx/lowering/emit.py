@@ -15,7 +15,7 @@ from iree_migraphx.ir.model import Instruction, Shape
 from iree_migraphx.lowering import anchors, pointwise, reshapers
 from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.lowering.bindings import func, ir
-from iree_migraphx.lowering.builder import elementwise, tensor_type
+from iree_migraphx.lowering.builder import elementwise, materialise, tensor_type
 from iree_migraphx.lowering.family import TensorOperator, has_elements
 from iree_migraphx.lowering.moves import MOVES
 from iree_migraphx.lowering.pointwise import Element
@@ -138,7 +138,7 @@ def _emit_body(subgraph: Subgraph, arguments: Sequence[ir.Value], form: Form) ->
         name = instruction.name
         if name == "@return":
             returned = zip(instruction.inputs, subgraph.result_shapes, strict=True)
-            return [_materialise(values[value], physical_axes(shape)).tensor for value, shape in returned]
+            return [_in_memory(values[value], physical_axes(shape)).tensor for value, shape in returned]
         if name == "@param":
             shape = instruction.shape
             view = View(next(tensors), shape.lens, physical_axes(shape), shape.type)
@@ -170,6 +170,16 @@ def _compute(instruction: Instruction, operands: list[_Value], form: Form) -> _V
             lengths = f"{list(operand.lens)} where {list(instruction.shape.lens)} is computed"
             raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"{instruction.name} over an operand of lengths {lengths}")
     return _Chain(instruction, tuple(operands))
+
+
+def _in_memory(value: _Value, order: Sequence[int]) -> View:
+    """A view of a tensor that holds the axes in this order, and of the others, which have length 1, none.
+
+    They are dropped last: before, they keep the loops like those of what is fused with them.
+    """
+    rest = [axis for axis in range(len(value.lens)) if axis not in order]
+    whole = value.view if isinstance(value, _Leaf) and value.view.type == value.type else None
+    return materialise(whole or _materialise(value, [*rest, *order]), order)
 
 
 def _materialise(value: _Value, order: Sequence[int] | None = None) -> View:

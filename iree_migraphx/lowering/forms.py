@@ -18,6 +18,9 @@ def form_for(host: bool) -> Form:
 RESIZING = frozenset({"broadcast", "multibroadcast", "slice"})
 
 
+#: Of the operators over whole tensors, those that compute in the order of their first operand.
+KEEP_ORDER = frozenset({"concat", "pad", "pooling", "reduce_max", "reduce_mean", "reduce_min", "reduce_sum", "step"})
+
 #: MIGraphX's `ref` needs about 0.1 ms for as many elements; a kernel needs a second once, and a call some 20 us.
 LEAST_WORK = 4096
 
@@ -40,6 +43,8 @@ def rules(form: Form, standard_operands: bool, extra: bool = False, least_work: 
         ),
         standard_operands=standard_operands,
         constant_order=lambda anchor, index, shape: anchors.constant_order(anchor, index, shape, form),
+        channels_last=lambda instruction: form is Form.CHANNELS_LAST and anchors.channels_last(instruction),
+        keeps_order=lambda instruction: instruction.name in KEEP_ORDER or pointwise.supports(instruction),
         extra=_extra(least_work) if extra else None,
     )
 

@@ -177,7 +177,7 @@ def _subgraph(
         results=tuple(results),
         body=Module("main", tuple(body)),
         result_shapes=shapes,
-        key=_key(body, shapes),
+        key=key_of(body, shapes),
     )
 
 
@@ -199,7 +199,7 @@ def _outside_values(reading_order: Sequence[str], chosen: set[str], around: Surr
     return list(found)
 
 
-def _key(body: Iterable[Instruction], results: Iterable[Shape]) -> str:
+def key_of(body: Iterable[Instruction], results: Iterable[Shape]) -> str:
     """A digest of everything that a kernel depends on; names of values are positions in the body already."""
     digest = hashlib.blake2b(digest_size=16)
     for instruction in body:

@@ -41,6 +41,8 @@ class Rules:
             and the operand's index, or None for the order it has.
         standard_operands: operands are taken as row-major whatever their strides (whoever puts the kernel into the
             program sees to it), instead of with the strides they have.
+        channels_last: an anchor whose result comes channels-last.
+        keeps_order: an operator whose result's axes lie in memory in the order of its operands' axes.
         extra: for subgraphs without an anchor; None where there are to be none.
     """
 
@@ -50,4 +52,6 @@ class Rules:
     reshaper_behind: Predicate
     standard_operands: bool
     constant_order: Callable[[Instruction, int, Shape], tuple[int, ...] | None]
+    channels_last: Predicate
+    keeps_order: Predicate
     extra: Extra | None = None

@@ -24,6 +24,7 @@ class GpuPlaceholder:
     """
 
     runs_on_offload_target = True
+    scratch_bytes = 0
 
     def __init__(self, name: str, operands: Sequence[Shape], result: Shape, others: Sequence[int] = ()) -> None:
         self.name = name

@@ -5,19 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
 
 from iree_migraphx.binding import register_custom_op
 from iree_migraphx.binding.custom_op import let_go
 from iree_migraphx.errors import KernelError, Refusal
 from iree_migraphx.ir.edit import Splice, remove_dead, splice_all, unique_ids
+from iree_migraphx.ir.layout import as_stored, memory_order
 from iree_migraphx.ir.model import Instruction, Program, Shape
 from iree_migraphx.kernels.model import HostKernel
+from iree_migraphx.partition.layouts import read_by_others
 from iree_migraphx.partition.subgraph import Subgraph
 from iree_migraphx.splice.placeholder import Failed, Placeholder
 from iree_migraphx.splice.runtime import Device, device
 
 #: Operators whose result is row-major whatever the layouts of their operands (src/include/migraphx/op).
 _ROW_MAJOR = frozenset({"contiguous", "dot", "flatten", "reshape"})
+
+
+Witness: TypeAlias = "Callable[[str, Sequence[Shape]], Failed | None]"
 
 
 @dataclass(frozen=True)
@@ -42,12 +50,13 @@ def splice_host(
     subgraphs: Sequence[Subgraph],
     kernels: Mapping[str, HostKernel],
     threads: int,
-    witness: Callable[[str, Sequence[Shape]], Failed | None] = lambda key, shapes: None,
+    witness: Witness = lambda key, shapes: None,
 ) -> HostSplice:
     """Put a placeholder in the place of each subgraph whose key has a kernel, and register it with MIGraphX.
 
     Constant operands move into the placeholder. Other operands that are not row-major, or might not stay so, get a
-    `contiguous`, as kernels of the host take them that way.
+    `contiguous`, as kernels of the host take them that way; those in another order come from another kernel, or are
+    copied into it.
 
     Args:
         program: which the subgraphs are of.
@@ -57,47 +66,93 @@ def splice_host(
         witness: given a key and the shapes of operands and result, what is to be told of a kernel that fails.
     """
     instructions = {instruction.id: instruction for instruction in program.instructions()}
-    ids = unique_ids(program, "iree")
-    edits: dict[str, list[Splice]] = {}
-    placeholders: list[Placeholder] = []
     refusals: dict[str, Refusal | KernelError] = {}
+    held: list[Placeholder] = []
     chosen = [subgraph for subgraph in subgraphs if subgraph.key in kernels]
+    try:
+        while True:
+            failed = len(refusals)
+            made = _placeholders(program, chosen, kernels, threads, witness)
+            placeholders = [each for each in made if isinstance(each, Placeholder)]
+            refusals |= {s.name: each for s, each in zip(chosen, made, strict=True) if isinstance(each, Exception)}
+            if len(refusals) == failed:
+                break
+            # What the others may do with their results depends on who reads them.
+            chosen = [subgraph for subgraph in chosen if subgraph.name not in refusals]
+        for placeholder in placeholders:
+            register_custom_op(placeholder, hold=True)
+            held.append(placeholder)
+        edits = _edits(program, chosen, placeholders, instructions)
+        for name, splices in edits.items():
+            program = program.with_module(splice_all(program.modules[name], splices))
+        return HostSplice(remove_dead(program), held, refusals)
+    except BaseException:
+        _let_go(held)
+        raise
 
-    settled = _settled(program, {subgraph.result for subgraph in chosen})
+
+def _placeholders(
+    program: Program,
+    subgraphs: Sequence[Subgraph],
+    kernels: Mapping[str, HostKernel],
+    threads: int,
+    witness: Witness,
+) -> list[Placeholder | Refusal | KernelError]:
+    instructions = {instruction.id: instruction for instruction in program.instructions()}
+    read = read_by_others(program, subgraphs)
 
     def made(subgraph: Subgraph) -> Placeholder | Refusal | KernelError:
         try:
             failed = witness(subgraph.key, [*(each.shape for each in subgraph.parameters), subgraph.result_shape])
-            return _placeholder(subgraph, kernels[subgraph.key], instructions, device(threads), failed)
+            scratch = subgraph.result not in read
+            return _placeholder(subgraph, kernels[subgraph.key], instructions, device(threads), failed, scratch)
         except (Refusal, KernelError) as error:
             return error
 
-    try:
-        # Most of it is copying and hashing the weights, which leave Python's lock alone.
-        with ThreadPoolExecutor(threads) as pool:
-            for subgraph, placeholder in zip(chosen, pool.map(made, chosen), strict=True):
-                if isinstance(placeholder, Exception):
-                    refusals[subgraph.name] = placeholder
-                    continue
-                register_custom_op(placeholder, hold=True)
-                placeholders.append(placeholder)
-                new: list[Instruction] = []
-                inputs: list[str] = []
-                for value, parameter in zip(subgraph.operands, subgraph.parameters, strict=True):
-                    if instructions[value].literal is not None:
-                        continue
-                    if instructions[value].shape != parameter.shape or value not in settled:
-                        new.append(Instruction(next(ids), "contiguous", parameter.shape, inputs=(value,)))
-                        value = new[-1].id
-                    inputs.append(value)
-                new.append(Instruction(next(ids), placeholder.name, subgraph.result_shape, inputs=tuple(inputs)))
-                edits.setdefault(subgraph.module, []).append(Splice([subgraph.result], subgraph.result, new))
-        for name, splices in edits.items():
-            program = program.with_module(splice_all(program.modules[name], splices))
-        return HostSplice(remove_dead(program), placeholders, refusals)
-    except BaseException:
-        _let_go(placeholders)
-        raise
+    # Most of it is copying and hashing the weights, which leave Python's lock alone.
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(made, subgraphs))
+
+
+def _edits(
+    program: Program,
+    subgraphs: Sequence[Subgraph],
+    placeholders: Sequence[Placeholder],
+    instructions: Mapping[str, Instruction],
+) -> dict[str, list[Splice]]:
+    """What to put in the place of each subgraph's result, by module."""
+    ids = unique_ids(program, "iree")
+    settled = _settled(program, {subgraph.result for subgraph in subgraphs})
+    stored = {s.result: next(ids) for s in subgraphs if not s.result_shape.standard}
+    edits: dict[str, list[Splice]] = {}
+    for subgraph, placeholder in zip(subgraphs, placeholders, strict=True):
+        new: list[Instruction] = []
+        inputs: list[str] = []
+        for value, parameter in zip(subgraph.operands, subgraph.parameters, strict=True):
+            if instructions[value].literal is not None:
+                continue
+            shape = parameter.shape
+            if not shape.standard and value in stored:
+                value = stored[value]
+            elif not shape.standard:
+                order, rows = memory_order(shape), as_stored(shape)
+                fields = {"permutation": list(order)}
+                new.append(Instruction(next(ids), "transpose", rows, fields, inputs=(value,)))
+                new.append(Instruction(next(ids), "contiguous", rows, inputs=(new[-1].id,)))
+                value = new[-1].id
+            elif instructions[value].shape != shape or value not in settled:
+                new.append(Instruction(next(ids), "contiguous", shape, inputs=(value,)))
+                value = new[-1].id
+            inputs.append(value)
+        shape = subgraph.result_shape
+        name = stored.get(subgraph.result) or next(ids)
+        new.append(Instruction(name, placeholder.name, as_stored(shape), inputs=tuple(inputs)))
+        if subgraph.result in stored:
+            # For readers that are no kernels: another subgraph's kernel may have failed.
+            fields = {"permutation": list(np.argsort(memory_order(shape)).tolist())}
+            new.append(Instruction(next(ids), "transpose", shape, fields, inputs=(name,)))
+        edits.setdefault(subgraph.module, []).append(Splice([subgraph.result], subgraph.result, new))
+    return edits
 
 
 def _settled(program: Program, replaced: Collection[str]) -> set[str]:
@@ -120,6 +175,7 @@ def _placeholder(
     instructions: Mapping[str, Instruction],
     where: Device,
     failed: Failed | None,
+    scratch: bool,
 ) -> Placeholder:
     shapes = [parameter.shape for parameter in subgraph.parameters]
     literals = {
@@ -127,7 +183,7 @@ def _placeholder(
         for index, value in enumerate(subgraph.operands)
         if (literal := instructions[value].literal) is not None
     }
-    return Placeholder(kernel.symbol, kernel, shapes, subgraph.result_shape, literals, where, failed)
+    return Placeholder(kernel.symbol, kernel, shapes, subgraph.result_shape, literals, where, failed, scratch)
 
 
 def _let_go(placeholders: Sequence[Placeholder]) -> None:

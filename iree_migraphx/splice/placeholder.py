@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from iree_migraphx.binding import shape
 from iree_migraphx.errors import KernelError, Reason, Refusal
-from iree_migraphx.ir.layout import physical_axes
+from iree_migraphx.ir.layout import as_stored, physical_axes
 from iree_migraphx.ir.model import Literal, Shape
 from iree_migraphx.kernels.model import HostKernel
 from iree_migraphx.splice.runtime import Constant, Device, LoadedKernel
@@ -24,7 +24,8 @@ Failed = Callable[[Sequence[npt.NDArray[np.uint8]], KernelError], None]
 class Placeholder:
     """A custom operator (binding.CustomOp) around one kernel and the constants among its operands.
 
-    It takes the operands that are not constant, each in exactly the shape that the kernel was compiled for. Its name is
+    It takes the operands that are not constant, each in exactly the shape that the kernel was compiled for; one in
+    another order than row-major is to MIGraphX a row-major value with the axes in that order (`as_stored`). Its name is
     a digest of all it depends on: MIGraphX can't forget a name, so compiling a model again must not need a new one.
     """
 
@@ -39,15 +40,19 @@ class Placeholder:
         constants: Mapping[int, Literal],
         device: Device,
         failed: Failed | None = None,
+        scratch: bool = False,
     ) -> None:
         """Load the kernel and copy the constants into aligned memory, in the layout the kernel wants.
+
+        With `scratch`, other kernels of the same run are all that reads the result.
 
         Raises:
             KernelError: IREE's runtime can't load the kernel.
             Refusal: an operand's layout can't be passed.
         """
-        self._operands = [given for index, given in enumerate(operands) if index not in constants]
-        self._result = result
+        self._operands = [as_stored(given) for index, given in enumerate(operands) if index not in constants]
+        self._result = as_stored(result)
+        self.scratch_bytes = result.nbytes if scratch else 0
         self._failed = failed
         self._kernel: LoadedKernel | None = device.load(kernel, operands, result)
         self._constants: dict[int, Constant] = {}
@@ -56,7 +61,7 @@ class Placeholder:
             self._constants[index] = constant = self._kernel.constant(index, laid_out(literal, operands[index]))
             digest.update(index.to_bytes(8, "little"))
             digest.update(constant.memory.data)
-        self.name = f"{symbol}_{digest.hexdigest()[:20]}"
+        self.name = f"{symbol}_{digest.hexdigest()[:20]}{'_scratch' if scratch else ''}"
 
     def output_alias(self, inputs: Sequence[shape]) -> Sequence[int]:
         """The result has memory of its own."""

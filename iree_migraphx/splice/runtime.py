@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from iree_migraphx.binding.scratch import ALIGNMENT as ALIGNMENT
+from iree_migraphx.binding.scratch import aligned_bytes as aligned_bytes
 from iree_migraphx.errors import KernelError
 from iree_migraphx.ir.layout import physical_lens
 from iree_migraphx.ir.model import Shape
@@ -21,21 +23,11 @@ from iree_migraphx.kernels.model import HostKernel
 if TYPE_CHECKING:
     from iree import runtime as iree_runtime
 
-#: What IREE's CPU code loads and stores with (IREE_HAL_HEAP_BUFFER_ALIGNMENT, runtime/src/iree/hal/allocator.h).
-ALIGNMENT = 64
-
 #: Columns that are copied at a time: 128 bytes of a float's rows.
 _COLUMNS = 32
 
 _DEVICE_LOCK = threading.Lock()
 _devices: list[Device] = []
-
-
-def aligned_bytes(size: int) -> npt.NDArray[np.uint8]:
-    """Uninitialised memory of `size` bytes that IREE takes without a copy."""
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size]
 
 
 def copy_in_blocks(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:

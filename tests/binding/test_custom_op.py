@@ -23,6 +23,7 @@ class Op:
     """result = factor * (sum of the inputs), for float inputs that are standard."""
 
     runs_on_offload_target = False
+    scratch_bytes = 0
 
     def __init__(self, factor=1, alias=()):
         self.name = f"test::op{next(_numbers)}"

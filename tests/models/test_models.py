@@ -86,12 +86,13 @@ def test_every_convolution_and_dot_is_in_a_kernel_of_iree(case, name):
     assert not [word for word in ("ref::convolution", "ref::dot", "convolution[", "dot[", "gemm") if word in text]
 
 
-@pytest.mark.parametrize(("name", "kernels"), [("light_resnet50", 25), ("seeded_resnet50", 25)])
+@pytest.mark.parametrize(("name", "kernels"), [("light_resnet50", 27), ("seeded_resnet50", 27)])
 def test_equal_layers_of_resnet_share_kernels(case, name, kernels):
     report = case(name).report
     assert (len(case(name).subgraphs("convolution")), len(case(name).subgraphs("dot"))) == (53, 1)
     assert report.distinct <= kernels
-    assert report.swapped == report.eligible == 54
+    # Two poolings; the softmax of 1000 numbers is not worth a kernel.
+    assert report.swapped == report.eligible == 56
 
 
 def test_weights_do_not_change_the_kernels_of_resnet(case):

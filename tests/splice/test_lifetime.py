@@ -92,10 +92,11 @@ def test_equal_kernels_with_other_weights_keep_their_own(kernel_options):
 
 
 def test_equal_subgraphs_of_one_program_share_a_kernel(kernel_options, made):
-    onnx = convolutions(count=3)
+    onnx = convolutions(count=5)
     program = compiled(onnx, kernel_options)
-    assert program.iree_report.distinct == 1
-    assert len({id(placeholder._kernel) for placeholder in made}) == 1
+    # The first takes a row-major image, the last one gives it back; between them it is channels-last.
+    assert program.iree_report.distinct == 3
+    assert len({id(placeholder._kernel) for placeholder in made}) == 3
     assert_right(program, onnx, {"x": X})
 
 

@@ -84,7 +84,7 @@ def test_a_model_whose_kernels_are_right(options, capfd):
     program = compiled(convolutions(count=2), replace(options, quiet=False))
     assert (program.iree_report.swapped, program.iree_report.eligible) == (2, 2)
     assert program.iree_report.seconds["verify"] > 0
-    assert "iree_migraphx: verifying 1 kernel for host\n" in capfd.readouterr().err
+    assert "iree_migraphx: verifying 2 kernels for host\n" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("type_", ["float_type", "half_type"])
