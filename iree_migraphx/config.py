@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,9 @@ import yaml
 from iree_migraphx.errors import OptionError
 
 _EXAMPLE = "a YAML list of iree-compile flags (each line like `- --iree-opt-level=O3`)"
+#: What a list's elements are handed to a setting's reader with in between: no path or pattern has it.
+BETWEEN = "\n"
+
 _SCOPES = ("targets", "anchors")
 
 
@@ -97,7 +99,7 @@ def _flags(value: object, where: str) -> tuple[str, ...]:
 def _text(value: object, where: str) -> str:
     """A value as a variable of the environment would give it."""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return os.pathsep.join(value)
+        return BETWEEN.join(value)
     if not isinstance(value, (str, int, float)):
         raise OptionError(f"{where} must be one value, or a list of texts")
     return str(value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from typing import Any, Literal
 
 import platformdirs
 
-from iree_migraphx.config import Flags, did_you_mean, read_config
+from iree_migraphx.config import BETWEEN, Flags, did_you_mean, read_config
 from iree_migraphx.errors import OptionError
+from iree_migraphx.selection import Pattern
 
 _TRUE = {"1", "on", "true", "yes"}
 _FALSE = {"", "0", "off", "false", "no"}
@@ -38,6 +40,10 @@ class Options:
         extra: kernels of subgraphs without a convolution or dot too: reductions, softmax, pooling, gather, chains of
             pointwise operators; None is yes for the target "ref", whose own operators are slow, and no for "gpu"
             (IREE_MIGRAPHX_EXTRA).
+        include: patterns of the subgraphs that IREE is to get, in the words of the report: "dot_*" (names),
+            "operator=softmax", "anchor=convolution & output=1x64x*"; none is all (IREE_MIGRAPHX_INCLUDE, with commas
+            between them).
+        exclude: patterns of those that it is not to get, whatever `include` says (IREE_MIGRAPHX_EXCLUDE).
         arch: what IREE compiles for; None is this machine's CPU for the target "ref" and the current device for "gpu"
             (IREE_MIGRAPHX_ARCH).
         workers: compilers that run at once; 0 is one a core (IREE_MIGRAPHX_WORKERS).
@@ -67,6 +73,8 @@ class Options:
     flags: tuple[str, ...] | Flags = ()
     eligible: Literal["migraphx", "all"] | None = None
     extra: bool | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     arch: str | None = None
     workers: int = 0
     timeout: float = 120.0
@@ -84,6 +92,8 @@ class Options:
     def __post_init__(self) -> None:
         _require(self.debug in (None, 0, 1, 2), "debug (IREE_DEBUG)", self.debug, "0, 1 or 2")
         _require(self.eligible in (None, "migraphx", "all"), "eligible", self.eligible, '"migraphx" or "all"')
+        for pattern in (*self.include, *self.exclude):
+            Pattern.parse(pattern)
         _require(self.workers >= 0, "workers", self.workers, "0 (one a core) or more")
         _require(self.threads >= 0, "threads", self.threads, "0 (one a core) or more")
         _require(self.timeout > 0, "timeout", self.timeout, "a number of seconds above 0")
@@ -251,7 +261,11 @@ def _require(condition: bool, name: str, value: object, wanted: str) -> None:
 
 
 def _paths(name: str, text: str) -> tuple[Path, ...]:
-    return tuple(Path(part).expanduser() for part in text.split(os.pathsep) if part)
+    return tuple(Path(part).expanduser() for part in re.split(f"[{os.pathsep}{BETWEEN}]", text) if part)
+
+
+def _patterns(name: str, text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in re.split(f"[,{BETWEEN}]", text) if part.strip())
 
 
 #: Variable -> the option it sets, and how its text is read.
@@ -263,6 +277,8 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "IREE_CONFIG": ("flags", lambda name, text: Path(text)),
     "IREE_MIGRAPHX_ELIGIBLE": ("eligible", lambda name, text: text),
     "IREE_MIGRAPHX_EXTRA": ("extra", _bool),
+    "IREE_MIGRAPHX_INCLUDE": ("include", _patterns),
+    "IREE_MIGRAPHX_EXCLUDE": ("exclude", _patterns),
     "IREE_MIGRAPHX_ARCH": ("arch", lambda name, text: text),
     "IREE_MIGRAPHX_WORKERS": ("workers", _int),
     "IREE_MIGRAPHX_TIMEOUT": ("timeout", _float),

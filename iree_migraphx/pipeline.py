@@ -21,6 +21,7 @@ from iree_migraphx.ir.read import read_program
 from iree_migraphx.ir.write import write_program
 from iree_migraphx.logs import configure
 from iree_migraphx.options import Options
+from iree_migraphx.partition.choice import excluded
 from iree_migraphx.partition.layouts import with_layouts
 from iree_migraphx.partition.partition import has_dynamic_shapes, partition
 from iree_migraphx.partition.subgraph import Subgraph
@@ -269,9 +270,10 @@ class Job:
             from iree_migraphx.kernels.requests import requests
             from iree_migraphx.lowering import forms
         form = forms.form_for(target.is_host)
+        left_out = excluded(subgraphs, self.options)
         with self.stage("lower"):
-            made, refusals = requests(subgraphs, form, self.options)
-        return Plan(program, subgraphs, made, refusals, captured)
+            made, refusals = requests([s for s in subgraphs if s.name not in left_out], form, self.options)
+        return Plan(program, subgraphs, made, refusals, left_out, captured)
 
     def _captured(self, program: Program, how: How) -> gpu.Captured | None:
         """MIGraphX's own fused program; None, and a note in the report, where it could not be had."""
@@ -302,7 +304,7 @@ class Job:
         from iree_migraphx.splice.verify import verify
 
         with self.stage("verify"):
-            return verify(plan.program, plan.subgraphs, plan.requests, outcomes, self.options)
+            return verify(plan.program, plan.tried, plan.requests, outcomes, self.options)
 
     def _splice_gpu(
         self, plan: Plan, outcomes: Mapping[str, Outcome], how: How
@@ -312,7 +314,7 @@ class Job:
 
         kernels = {key: outcome.kernel for key, outcome in outcomes.items() if isinstance(outcome.kernel, GpuKernel)}
         with self.stage("migraphx"):
-            done = compile_gpu(plan.program, plan.subgraphs, kernels, **asdict(how))
+            done = compile_gpu(plan.program, plan.tried, kernels, **asdict(how))
         return done.program, done.refusals
 
     def _splice(
@@ -332,7 +334,7 @@ class Job:
             def witness(key: str, shapes: Sequence[Shape]) -> Failed | None:
                 return failed_run(plan.requests[key], kernels[key], shapes, self.options)
 
-            spliced = splice_host(plan.program, plan.subgraphs, kernels, self.options.thread_count, witness)
+            spliced = splice_host(plan.program, plan.tried, kernels, self.options.thread_count, witness)
         try:
             with self.stage("write"):
                 data = write_program(spliced.program)
@@ -362,7 +364,8 @@ class Job:
         checked_only: bool = False,
     ) -> None:
         """Write into the report what became of each subgraph, and what the program looks like."""
-        reports = subgraph_reports(plan.subgraphs, outcomes, refusals, self.began, self.report.dry_run)
+        refused = {**refusals, **plan.excluded}
+        reports = subgraph_reports(plan.subgraphs, outcomes, refused, self.began, self.report.dry_run)
         drawn = graph(plan.program, plan.subgraphs)
         self.report = replace(self.report, subgraphs=reports, graph=drawn, checked_only=checked_only)
 

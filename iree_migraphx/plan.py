@@ -40,6 +40,7 @@ class Plan:
         program: with its constants folded.
         requests: by the key of the subgraphs that it serves.
         refusals: by key, where there is no MLIR.
+        excluded: by name, what the options exclude; an equal subgraph that they don't may have a kernel.
         captured: the program is what MIGraphX itself made of the user's.
     """
 
@@ -47,4 +48,10 @@ class Plan:
     subgraphs: Sequence[Subgraph]
     requests: Mapping[str, Request]
     refusals: Mapping[str, Refusal]
+    excluded: Mapping[str, Refusal]
     captured: bool = False
+
+    @property
+    def tried(self) -> list[Subgraph]:
+        """The subgraphs that may have a kernel."""
+        return [subgraph for subgraph in self.subgraphs if subgraph.name not in self.excluded]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from iree_migraphx.errors import Reason, Refusal
-from iree_migraphx.ir.model import Instruction, Program, Shape
+from iree_migraphx.ir.model import Instruction, Program
 from iree_migraphx.kernels.model import Outcome
-from iree_migraphx.partition.subgraph import Subgraph
+from iree_migraphx.partition.subgraph import Subgraph, shape_text
 from iree_migraphx.report import KernelResources, Node, SubgraphReport
 
 
@@ -30,8 +30,10 @@ def subgraph_reports(
     reports = []
     compiled: set[str] = set()
     for subgraph in subgraphs:
-        outcome = outcomes.get(subgraph.key)
         error: Exception | None = refused.get(subgraph.name)
+        # What is excluded has nothing to do with the kernel of an equal subgraph.
+        excluded = isinstance(error, Refusal) and error.reason is Reason.EXCLUDED
+        outcome = None if excluded else outcomes.get(subgraph.key)
         kernel: KernelResources | None = None
         if outcome is not None:
             if isinstance(outcome.kernel, Refusal):
@@ -39,7 +41,8 @@ def subgraph_reports(
             else:
                 kernel = outcome.kernel.resources
         first = subgraph.key not in compiled
-        compiled.add(subgraph.key)
+        if not excluded:
+            compiled.add(subgraph.key)
         reason = None
         if error is not None:
             reason = error.reason if isinstance(error, Refusal) else Reason.SPLICE_ERROR
@@ -103,9 +106,3 @@ def graph(program: Program, subgraphs: Sequence[Subgraph]) -> tuple[Node, ...]:
 
 def _name(instruction: Instruction) -> str:
     return f"@param {instruction.operator['parameter']}" if instruction.name == "@param" else instruction.name
-
-
-def shape_text(shape: Shape) -> str:
-    """A shape in short: "1x64x56x56 float"."""
-    lens = "x".join(str(length) for length in shape.lens)
-    return f"{lens} {shape.type.removesuffix('_type')}"

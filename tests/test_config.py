@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,29 @@ def test_any_other_setting(config):
     options = config("workers: 3\ntimeout: 2.5\ncache: false\narch: mi300x\ncache_readonly: [/a, /b]\ncache_dir: /c\n")
     assert (options.workers, options.timeout, options.cache, options.arch) == (3, 2.5, False, "mi300x")
     assert (options.cache_readonly, options.cache_dir) == ((Path("/a"), Path("/b")), Path("/c"))
+
+
+def test_patterns_in_lists_and_texts(config):
+    options = config(
+        "include: ['dot_*', 'anchor=dot & output=1x*']\nexclude: a, b\n", {"IREE_MIGRAPHX_EXCLUDE": "c ,,d"}
+    )
+    assert (options.include, options.exclude) == (("dot_*", "anchor=dot & output=1x*"), ("c", "d"))
+    assert config("exclude: a, b\n").exclude == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("operators=relu", "about 'operators', which no subgraph has; did you mean operator?"),
+        ("a & b=c", "about 'b', which no subgraph has; known are name, anchor"),
+        ("operator=", "a condition without anything to match"),
+        ("&", "a condition without anything to match"),
+    ],
+)
+def test_a_pattern_that_can_not_be(text, message):
+    for option in ("include", "exclude"):
+        with pytest.raises(OptionError, match=re.escape(message)):
+            Options.resolve({}, **{option: (text,)})
 
 
 def test_default_then_yaml_then_environment_then_argument(config):

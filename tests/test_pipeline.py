@@ -375,6 +375,33 @@ def test_the_summary_goes_to_stderr_unless_quiet(kernel_options, capfd):
     assert "2 of 2 subgraphs on IREE (host), 1 distinct kernels" in err
 
 
+def test_an_excluded_subgraph_stays_although_an_equal_one_does_not(kernel_options):
+    program = compiled(replace(kernel_options, exclude=("*_1",)))
+    report = program.iree_report
+    assert [(s.provider, s.reason, s.cache) for s in report.subgraphs] == [
+        ("migraphx", Reason.EXCLUDED, "off"),
+        ("iree", None, report.subgraphs[1].cache),
+    ]
+    assert report.subgraphs[0].key == report.subgraphs[1].key
+    assert "1 left to MIGraphX (1 excluded)" in report.summary()
+    assert repr(program).count("iree_convolution") == 1
+    assert_right(program, ONNX, {"x": X})
+
+
+def test_with_everything_excluded_nothing_is_compiled(tmp_path):
+    program = compiled(Options(cache_dir=tmp_path, quiet=True, include=("nothing",)))
+    assert program.iree_report.reasons == {Reason.EXCLUDED: 2}
+    assert not list(tmp_path.glob("??/*"))
+    assert_right(program, ONNX, {"x": X})
+
+
+def test_check_excludes_as_well(kernel_options):
+    report = pipeline.check(
+        parsed(), "gfx942", replace(kernel_options, exclude=("anchor=convolution & output=*float",))
+    )
+    assert (report.eligible, report.swapped) == (2, 0)
+
+
 def test_level_0_says_one_line_even_while_kernels_compile(tmp_path, capfd):
     program = compiled(Options(cache_dir=tmp_path / "empty", debug=0))
     assert program.iree_report.subgraphs[0].cache == "miss"

@@ -89,7 +89,7 @@ def choose(program: Program, gfx: str, settings: MlirSettings) -> Choice:
             types = {instructions[value].shape.type for value in instruction.inputs}
             if instruction.id in behind or not types <= _STANDALONE_TYPES:
                 continue
-            if accepts(instruction, instructions, mode(_option(instruction), gfx, settings)):
+            if accepts(instruction, instructions, mode(kind_of(instruction), gfx, settings)):
                 behind[instruction.id] = ()
     return Choice(behind)
 
@@ -157,7 +157,7 @@ def _fused(
         for value in last.inputs:
             anchor, between = _anchor_of(value, instructions)
             possible = anchor.name in _CONVOLUTIONS | _DOTS and anchor.id in index and anchor.id not in behind
-            if not possible or not accepts(anchor, instructions, mode(f"fused_{_option(anchor)}", gfx, settings)):
+            if not possible or not accepts(anchor, instructions, mode(f"fused_{kind_of(anchor)}", gfx, settings)):
                 continue
             if not any(other != value and _reaches(anchor.id, other, instructions, index) for other in last.inputs):
                 alone = all(len(users[each]) == 1 for each in (anchor.id, *between)) and not last.shape.sub_shapes
@@ -199,7 +199,7 @@ def _interpreted(program: Program) -> Iterator[Module]:
         pending += [name for i in module.instructions if i.name in CONTROL for name in i.modules]
 
 
-def _option(anchor: Instruction) -> str:
+def kind_of(anchor: Instruction) -> str:
     """The name by which the modes know an anchor."""
     return anchor.name.removeprefix("quant_")
 

@@ -55,3 +55,9 @@ class Subgraph:
         """Its shape."""
         (shape,) = self.result_shapes
         return shape
+
+
+def shape_text(shape: Shape) -> str:
+    """A shape in short: "1x64x56x56 float"."""
+    lens = "x".join(str(length) for length in shape.lens)
+    return f"{lens} {shape.type.removesuffix('_type')}"

@@ -9,8 +9,9 @@ from capture.fused import captured, fusion, scalar_body, shaped, standard
 from gpu import nets
 from gpu.harness import compiled
 from gpu.test_programs import assert_right, inputs_of
-from iree_migraphx import gpu
+from iree_migraphx import binding, gpu, pipeline
 from iree_migraphx.capture.unfuse import Unfused, unfuse
+from iree_migraphx.errors import Reason
 from iree_migraphx.kernels.requests import requests
 from iree_migraphx.lowering import forms
 from iree_migraphx.lowering.anchors import Form
@@ -111,6 +112,31 @@ def test_the_users_word_on_mlir_holds(virtual_device, monkeypatch):
     assert not gpu.choose_captured(program, RULES, "migraphx", "gfx942")
     assert not gpu.choose_parsed(program.unfused.program, RULES, "migraphx", "gfx942")
     assert len(gpu.choose_captured(program, RULES, "all", "gfx942")) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("fused_convolution,~convolution", {"convolution_add_relu", "convolution_add_add_relu", "convolution_add"}),
+        ("~fused", {"convolution"}),
+        ("!fused_convolution,~convolution", set()),
+        ("~dot,~fused_dot", {"convolution_add"}),
+    ],
+)
+def test_the_users_word_on_operators_holds(virtual_device, kernel_options, monkeypatch, text, taken):
+    """Without it, 3x3 convolutions are left to MIOpen. What is not fused may be taken alone."""
+    monkeypatch.setenv("MIGRAPHX_MLIR_USE_SPECIFIC_OPS", text)
+    done = compiled(nets.residual(np.float16), kernel_options, virtual_device, eligible=None, compute=False)
+    assert {subgraph.name.rpartition("_")[0] for subgraph in done.report.subgraphs} == taken
+
+
+def test_the_options_exclude(virtual_device, kernel_options, monkeypatch):
+    monkeypatch.setenv("IREE_MIGRAPHX_EXCLUDE", "output=8x64*")
+    options = Options.resolve(cache_dir=kernel_options.cache_dir, quiet=True, eligible="all")
+    program = binding.parse_onnx_buffer(nets.mlp())
+    report = pipeline.compile(program, binding.get_target("gpu"), options=options).iree_report
+    assert [subgraph.reason for subgraph in report.subgraphs] == [Reason.EXCLUDED, None]
+    assert report.swapped == 1
 
 
 def test_the_guess_for_a_parsed_program(virtual_device):
