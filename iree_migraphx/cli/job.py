@@ -154,29 +154,33 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         targets.add_argument(f"--{name}", dest="target", action="store_const", const=name, help=text)
 
 
-def add_iree(parser: argparse.ArgumentParser) -> None:
-    """Add what migraphx-driver does not have."""
+def add_iree(parser: argparse.ArgumentParser, checks_only: bool = False) -> None:
+    """Add what migraphx-driver does not have; `checks_only`: for a command that makes no program."""
     group = parser.add_argument_group("IREE")
     group.add_argument(
         "--arch",
         action="append",
         default=[],
         metavar="NAME",
-        help="compile and check the kernels for this GPU too (gfx942, mi300x, gfx942:sramecc+:xnack-, …); none has to "
-        "be there; may be repeated",
+        help="compile and check the kernels for this GPU"
+        + ("" if checks_only else " too")
+        + " (gfx942, mi300x, gfx942:sramecc+:xnack-, …); none has to be there; may be repeated",
     )
-    group.add_argument("--no-iree", action="store_true", help="plain MIGraphX")
-    group.add_argument(
-        "--dry-run", action="store_true", help="only say which subgraphs IREE would be given and what the cache has"
-    )
-    group.add_argument(
-        "--verify",
-        action="store_true",
-        help="run each kernel for the CPU once, beside MIGraphX's ref target, before it is taken; one that is wrong is "
-        "left out (exit status 4). Takes long; the command verify tells more",
-    )
+    if not checks_only:
+        group.add_argument("--no-iree", action="store_true", help="plain MIGraphX")
+        group.add_argument(
+            "--dry-run", action="store_true", help="only say which subgraphs IREE would be given and what the cache has"
+        )
+        group.add_argument(
+            "--verify",
+            action="store_true",
+            help="run each kernel for the CPU once, beside MIGraphX's ref target, before it is taken; one that is "
+            "wrong is left out (exit status 4). Takes long; the command verify tells more",
+        )
     group.add_argument("--strict", action="store_true", help="whatever is left to MIGraphX is an error (exit status 3)")
-    group.add_argument("--report", type=Path, metavar="FILE", help="write the report: .json or .txt; - is stdout")
+    group.add_argument(
+        "--report", type=Path, metavar="FILE", help="write the report: .json or .txt; - is standard output"
+    )
     group.add_argument("--cache-dir", type=Path, metavar="DIR", help="where kernels are kept (IREE_MIGRAPHX_CACHE_DIR)")
 
 
@@ -210,9 +214,9 @@ def prepare(arguments: argparse.Namespace) -> Job:
 def options_of(arguments: argparse.Namespace) -> Options:
     """The environment's options, and what the command line says instead."""
     changes: dict[str, Any] = {}
-    if arguments.no_iree:
+    if getattr(arguments, "no_iree", False):
         changes["disable"] = True
-    if arguments.verify:
+    if getattr(arguments, "verify", False):
         changes["verify"] = True
     if arguments.cache_dir is not None:
         changes.update(cache=True, cache_dir=arguments.cache_dir)

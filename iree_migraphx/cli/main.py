@@ -27,6 +27,7 @@ COMMANDS = {
     "run": "run a model once",
     "perf": "time a model with and without IREE",
     "verify": "compare results with MIGraphX's own, each subgraph's and the model's",
+    "inspect": "show one subgraph: its MLIR, flags, instructions and what limits it",
     "doctor": "look over the installation, and say what to do about each finding",
     "cache": "look into the kernel cache and take care of it",
     "precompile": "compile a model's kernels into a folder to ship with it",
