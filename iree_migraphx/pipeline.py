@@ -309,10 +309,14 @@ class Job:
     def _splice_gpu(
         self, plan: Plan, outcomes: Mapping[str, Outcome], how: How
     ) -> tuple[binding.program | None, Mapping[str, Exception]]:
-        from iree_migraphx.kernels.model import GpuKernel
+        from iree_migraphx.kernels.model import GpuKernel, GpuSequence
         from iree_migraphx.splice.gpu import compile_gpu
 
-        kernels = {key: outcome.kernel for key, outcome in outcomes.items() if isinstance(outcome.kernel, GpuKernel)}
+        kernels = {
+            key: outcome.kernel
+            for key, outcome in outcomes.items()
+            if isinstance(outcome.kernel, (GpuKernel, GpuSequence))
+        }
         with self.stage("migraphx"):
             done = compile_gpu(plan.program, plan.tried, kernels, **asdict(how))
         return done.program, done.refusals

@@ -35,6 +35,7 @@ class KernelResources:
         vgprs: vector registers of a work-item, `agprs` accumulation registers, `sgprs` scalar registers of a wavefront.
         spills: registers spilled to memory, vector and scalar.
         wavefront: work-items of a wavefront.
+        launches: how many launches the kernel is; the rest is said of the one with the most work-items.
     """
 
     symbol: str
@@ -46,6 +47,7 @@ class KernelResources:
     sgprs: int | None = None
     spills: int | None = None
     wavefront: int | None = None
+    launches: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,4 +293,5 @@ def _kernel_or_reason(subgraph: SubgraphReport) -> str:
         else (f"{kernel.vgprs} vgpr {kernel.sgprs} sgpr")
     )
     spills = f" {kernel.spills} spilled" if kernel.spills else ""
-    return f"{kernel.workgroups} x {kernel.workgroup_size}, {kernel.lds_bytes} B lds, {registers}{spills}"
+    several = f"{kernel.launches} launches, " if kernel.launches and kernel.launches > 1 else ""
+    return f"{several}{kernel.workgroups} x {kernel.workgroup_size}, {kernel.lds_bytes} B lds, {registers}{spills}"

@@ -1,19 +1,25 @@
-"""Whether MIGraphX can launch what IREE made: one kernel, pointers only, one grid and one workgroup dimension."""
+"""Whether MIGraphX can launch what IREE made: pointers only, one grid and one workgroup dimension.
+
+Several launches, and fills and copies beside them, are a sequence.
+"""
 
 from __future__ import annotations
 
 from iree_migraphx.errors import Reason, Refusal
-from iree_migraphx.kernels.code_object import KernelMetadata, read_code_object
-from iree_migraphx.kernels.hal import Dispatch, HalFunction, read_hal
-from iree_migraphx.kernels.model import GpuKernel, HostKernel, Request
+from iree_migraphx.kernels.code_object import CodeObject, KernelMetadata, read_code_object
+from iree_migraphx.kernels.hal import Binding, Dispatch, HalFunction, Transfer, read_hal
+from iree_migraphx.kernels.model import Copy, Fill, GpuKernel, GpuSequence, HostKernel, Launch, Region, Request
 from iree_migraphx.kernels.targets import Target
 from iree_migraphx.report import KernelResources
+
+#: What IREE's GPU kernels take for granted of every pointer; what the device allocates is aligned to 256 bytes.
+ALIGNMENT = 16
 
 # HIP counts the work-items of a launch in 32 bits.
 _MOST_WORK_ITEMS = 2**32 - 1
 
 
-def accept_gpu(text: str, request: Request, target: Target) -> GpuKernel:
+def accept_gpu(text: str, request: Request, target: Target) -> GpuKernel | GpuSequence:
     """Take the kernel out of the MLIR of the hal phase, if MIGraphX can launch it.
 
     MIGraphX's gpu::code_object gets one 8-byte pointer an input, a number of work-items and a workgroup size in x, and
@@ -29,13 +35,32 @@ def accept_gpu(text: str, request: Request, target: Target) -> GpuKernel:
             f"the function takes {function.operands} operands and {function.results} result buffers, "
             f"not {request.arguments} together",
         )
-    dispatch = _only_dispatch(function)
-    workgroups = _grid(dispatch)
-    operands = _operands(dispatch, function)
-    binaries = function.binaries.get(dispatch.executable, ())
+    _check_steps(function)
+    dispatches = function.dispatches
+    executables = {dispatch.executable for dispatch in dispatches}
+    if len(executables) != 1:
+        raise Refusal(Reason.MULTI_DISPATCH, f"in {len(executables)} code objects: {', '.join(sorted(executables))}")
+    binaries = function.binaries.get(dispatches[0].executable, ())
     if len(binaries) != 1:
-        raise Refusal(Reason.BAD_COMPILER_OUTPUT, f"{len(binaries)} binaries of {dispatch.executable} instead of one")
-    return check_code_object(binaries[0], dispatch.function, workgroups, operands, target)
+        raise Refusal(
+            Reason.BAD_COMPILER_OUTPUT, f"{len(binaries)} binaries of {dispatches[0].executable} instead of one"
+        )
+    code_object = binaries[0]
+    if len(function.steps) == 1:
+        operands = tuple(_region(binding, function).buffer for binding in dispatches[0].bindings)
+        results = list(range(function.operands, request.arguments))
+        if [each for each in sorted(operands) if each >= function.operands] != results:
+            where = f"the pointers are to the arguments {list(operands)}"
+            raise Refusal(Reason.PARTIAL_BINDING, f"{where}, not to each result once")
+        if all(binding.offset == 0 for binding in dispatches[0].bindings):
+            return check_code_object(code_object, dispatches[0].function, _grid(dispatches[0]), operands, target)
+    temporaries = tuple(_known(size) for size in function.transients)
+    steps = tuple(_step(step, function, code_object, target) for step in function.steps)
+    sequence = GpuSequence(request.symbol, code_object, steps, request.arguments, function.results, temporaries)
+    missing = set(range(function.operands, request.arguments)) - set(sequence.operands)
+    if missing:
+        raise Refusal(Reason.PARTIAL_BINDING, f"nothing is written to the arguments {sorted(missing)}")
+    return check_sequence(sequence, target)
 
 
 def check_code_object(
@@ -44,15 +69,40 @@ def check_code_object(
     """Check a code object against its launch and the device, and put both together.
 
     Raises:
-        Refusal: it holds another kernel, or more than one, or needs what MIGraphX does not give or the device has not.
+        Refusal: it does not hold the kernel, or needs what MIGraphX does not give or the device has not.
     """
-    contents = read_code_object(code_object)
+    resources = _check_launch(read_code_object(code_object), symbol, workgroups, len(operands), target)
+    return GpuKernel(symbol, code_object, workgroups, resources.workgroup_size or 0, resources, operands)
+
+
+def check_sequence(sequence: GpuSequence, target: Target) -> GpuSequence:
+    """Check the launches of a sequence as `check_code_object` does one.
+
+    Raises:
+        Refusal: as `check_code_object`, or a region is not inside of its buffer.
+    """
+    contents = read_code_object(sequence.code_object)
+    for launch in sequence.launches:
+        found = _check_launch(contents, launch.symbol, launch.workgroups, len(launch.pointers), target)
+        if found != launch.resources:
+            raise Refusal(Reason.BAD_COMPILER_OUTPUT, f"{launch.symbol} is not the kernel that it was")
+    for region in sequence.regions:
+        if region.offset % ALIGNMENT:
+            raise Refusal(Reason.PARTIAL_BINDING, f"a pointer is to byte {region.offset} of buffer {region.buffer}")
+        temporary = region.buffer - sequence.arguments
+        if temporary >= 0 and region.offset + region.size > sequence.temporaries[temporary]:
+            raise Refusal(Reason.BAD_COMPILER_OUTPUT, f"{region} is not inside of its buffer")
+    return sequence
+
+
+def _check_launch(contents: CodeObject, symbol: str, workgroups: int, pointers: int, target: Target) -> KernelResources:
+    """What one kernel of a code object asks for, once it is seen that MIGraphX and the device can give it."""
     if contents.target_id != target.target_id:
         raise Refusal(Reason.WRONG_TARGET, f"the code object is for {contents.target_id}, not {target.target_id}")
-    names = [kernel.name for kernel in contents.kernels]
-    if names != [symbol]:
+    kernel = next((kernel for kernel in contents.kernels if kernel.name == symbol), None)
+    if kernel is None:
+        names = [kernel.name for kernel in contents.kernels]
         raise Refusal(Reason.BAD_COMPILER_OUTPUT, f"the code object has the kernels {names} instead of {symbol}")
-    kernel = contents.kernels[0]
     size = _workgroup_size(kernel)
     if workgroups * size > _MOST_WORK_ITEMS:
         raise Refusal(Reason.GRID_NOT_1D, f"{workgroups} workgroups of {size} work-items are too many for one launch")
@@ -64,11 +114,11 @@ def check_code_object(
                 Reason.SCALAR_ARGUMENTS,
                 f"argument {index} is {argument.kind}, {argument.size} bytes at offset {argument.offset}",
             )
-    if len(kernel.arguments) != len(operands):
+    if len(kernel.arguments) != pointers:
         raise Refusal(
-            Reason.SCALAR_ARGUMENTS, f"the kernel takes {len(kernel.arguments)} pointers, the dispatch {len(operands)}"
+            Reason.SCALAR_ARGUMENTS, f"the kernel takes {len(kernel.arguments)} pointers, the dispatch {pointers}"
         )
-    resources = KernelResources(
+    return KernelResources(
         symbol=symbol,
         workgroups=workgroups,
         workgroup_size=size,
@@ -78,8 +128,8 @@ def check_code_object(
         sgprs=kernel.sgprs,
         spills=kernel.spills,
         wavefront=kernel.wavefront,
+        launches=1,
     )
-    return GpuKernel(symbol, code_object, workgroups, size, resources, operands)
 
 
 def accept_host(vmfb: bytes, request: Request) -> HostKernel:
@@ -100,20 +150,34 @@ def accept_host(vmfb: bytes, request: Request) -> HostKernel:
     return HostKernel(request.symbol, vmfb)
 
 
-def _only_dispatch(function: HalFunction) -> Dispatch:
-    count = len(function.dispatches)
-    if count > 1:
-        raise Refusal(Reason.MULTI_DISPATCH, f"{count}: {', '.join(each.function for each in function.dispatches)}")
-    if function.transfers:
-        raise Refusal(Reason.FILL_OR_COPY, ", ".join(function.transfers))
-    if not count:
+def _check_steps(function: HalFunction) -> None:
+    """See that the steps happen one after the other, once, and that there is a launch among them."""
+    if not function.dispatches:
+        if function.transfers:
+            raise Refusal(
+                Reason.FILL_OR_COPY, f"nothing but {', '.join(each.operation for each in function.transfers)}"
+            )
         raise Refusal(Reason.BAD_COMPILER_OUTPUT, "the function does nothing on the device")
-    dispatch = function.dispatches[0]
-    if dispatch.conditional or function.executions != 1:
-        raise Refusal(Reason.MULTI_DISPATCH, f"{dispatch.function} may run more than once, or not at all")
-    if dispatch.constants:
-        raise Refusal(Reason.PUSH_CONSTANTS, f"{dispatch.function} takes {dispatch.constants}")
-    return dispatch
+    for step in function.steps:
+        name = step.function if isinstance(step, Dispatch) else step.operation
+        if step.conditional or function.executions != 1:
+            raise Refusal(Reason.MULTI_DISPATCH, f"{name} may run more than once, or not at all")
+        if isinstance(step, Dispatch) and step.constants:
+            raise Refusal(Reason.PUSH_CONSTANTS, f"{name} takes {step.constants}")
+
+
+def _step(step: Dispatch | Transfer, function: HalFunction, code_object: bytes, target: Target) -> Launch | Fill | Copy:
+    if isinstance(step, Dispatch):
+        contents, workgroups = read_code_object(code_object), _grid(step)
+        resources = _check_launch(contents, step.function, workgroups, len(step.bindings), target)
+        pointers = tuple(_region(binding, function) for binding in step.bindings)
+        return Launch(step.function, workgroups, resources.workgroup_size or 0, resources, pointers)
+    if step.target is not None and step.source is not None:
+        return Copy(_region(step.source, function), _region(step.target, function))
+    # MIGraphX's hip::fill has no other use, and asserts that there is none (src/targets/gpu/hip.cpp).
+    if step.target is not None and step.pattern == 0:
+        return Fill(_region(step.target, function))
+    raise Refusal(Reason.FILL_OR_COPY, f"{step.operation}, for which MIGraphX has no operator")
 
 
 def _grid(dispatch: Dispatch) -> int:
@@ -125,20 +189,22 @@ def _grid(dispatch: Dispatch) -> int:
     return x
 
 
-def _operands(dispatch: Dispatch, function: HalFunction) -> tuple[int, ...]:
-    """The argument behind each pointer: IREE orders operands by their use in the dispatch and drops unused ones."""
-    arguments = []
-    for index, binding in enumerate(dispatch.bindings):
-        if binding.argument is None:
-            raise Refusal(Reason.PARTIAL_BINDING, f"pointer {index} is to no argument but to a {binding.origin}")
-        if binding.offset != 0:
-            where = "an offset of the run" if binding.offset is None else f"byte {binding.offset}"
-            raise Refusal(Reason.PARTIAL_BINDING, f"pointer {index} is to {where} of argument {binding.argument}")
-        arguments.append(binding.argument)
-    results = list(range(function.operands, function.operands + function.results))
-    if not results or sorted(each for each in arguments if each >= function.operands) != results:
-        raise Refusal(Reason.PARTIAL_BINDING, f"the pointers are to the arguments {arguments}, not to each result once")
-    return tuple(arguments)
+def _region(binding: Binding, function: HalFunction) -> Region:
+    if binding.argument is not None:
+        buffer = binding.argument
+    elif binding.transient is not None:
+        buffer = function.operands + function.results + binding.transient
+    else:
+        raise Refusal(Reason.PARTIAL_BINDING, f"a pointer is to no argument but to a {binding.origin}")
+    if binding.offset is None:
+        raise Refusal(Reason.PARTIAL_BINDING, f"a pointer is to an offset of the run of buffer {buffer}")
+    return Region(buffer, binding.offset, _known(binding.size))
+
+
+def _known(size: int | None) -> int:
+    if size is None:
+        raise Refusal(Reason.PARTIAL_BINDING, "the size of a buffer depends on values of a run")
+    return size
 
 
 def _workgroup_size(kernel: KernelMetadata) -> int:

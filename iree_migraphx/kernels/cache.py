@@ -22,11 +22,11 @@ from pathlib import Path
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.kernels.entry import CorruptEntryError, Entry, cache_key, read_entry, write_entry
-from iree_migraphx.kernels.model import GpuKernel, HostKernel, Request
+from iree_migraphx.kernels.model import Kernel, Request
 from iree_migraphx.kernels.scratch import scratch_folder
 
 #: Grows whenever an entry written before could be misread, or its kernel be accepted or refused where a new one is not.
-ABI = 4
+ABI = 5
 
 MAKERS = "compilers"
 _UNFINISHED = ".unfinished-"
@@ -86,7 +86,7 @@ class KernelCache:
         """False of a folder that is not there, or is not to be trusted."""
         return self._readable
 
-    def load(self, key: str, timeout: float = 0.0) -> GpuKernel | HostKernel | Refusal | None:
+    def load(self, key: str, timeout: float = 0.0) -> Kernel | Refusal | None:
         """What was stored under the key; None where nothing was, or where it can't be read (a warning says so).
 
         Args:
@@ -124,7 +124,7 @@ class KernelCache:
         entries: Mapping[str, str],
         request: Request,
         command: Sequence[str],
-        result: GpuKernel | HostKernel | Refusal,
+        result: Kernel | Refusal,
         timeout: float = 0.0,
     ) -> None:
         """Keep a result.

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from iree_migraphx.errors import Reason, Refusal
-from iree_migraphx.kernels.model import GpuKernel, HostKernel
+from iree_migraphx.kernels.model import Copy, Fill, GpuKernel, GpuSequence, HostKernel, Kernel, Launch, Region
 from iree_migraphx.report import KernelResources
 
 META = "meta.json"
 MLIR = "input.mlir"
 _COMMAND = "command.txt"
-_KERNEL_FILES = {"gpu": "kernel.hsaco", "host": "kernel.vmfb"}
+_KERNEL_FILES = {"gpu": "kernel.hsaco", "sequence": "kernel.hsaco", "host": "kernel.vmfb"}
 
 
 class CorruptEntryError(Exception):
@@ -38,7 +38,7 @@ class Entry:
     """
 
     key: str
-    result: GpuKernel | HostKernel | Refusal
+    result: Kernel | Refusal
     made_of: Mapping[str, str]
     made: float = 0.0
     limit: float = 0.0
@@ -103,7 +103,7 @@ def check_source(folder: Path, entry: Entry) -> None:
         raise CorruptEntryError(f"its {MLIR} is not what the key is made of")
 
 
-def _describe(result: GpuKernel | HostKernel | Refusal, meta: dict[str, Any]) -> bytes:
+def _describe(result: Kernel | Refusal, meta: dict[str, Any]) -> bytes:
     """Write everything of a result but the kernel's bytes into `meta`; returns those."""
     if isinstance(result, Refusal):
         meta.update(kind="refusal", reason=result.reason.value, detail=result.detail)
@@ -111,16 +111,25 @@ def _describe(result: GpuKernel | HostKernel | Refusal, meta: dict[str, Any]) ->
     if isinstance(result, HostKernel):
         meta.update(kind="host", symbol=result.symbol)
         return result.vmfb
+    if isinstance(result, GpuSequence):
+        meta.update(kind="sequence", symbol=result.symbol, arguments=result.arguments, results=result.results)
+        steps = [{"kind": type(step).__name__, **asdict(step)} for step in result.steps]
+        meta.update(temporaries=list(result.temporaries), steps=steps)
+        return result.code_object
     meta.update(kind="gpu", symbol=result.symbol, workgroups=result.workgroups, workgroup_size=result.workgroup_size)
     meta.update(operands=list(result.operands), resources=asdict(result.resources))
     return result.code_object
 
 
-def _result(meta: Mapping[str, Any], kernel: bytes) -> GpuKernel | HostKernel | Refusal:
+def _result(meta: Mapping[str, Any], kernel: bytes) -> Kernel | Refusal:
     if meta["kind"] == "refusal":
         return Refusal(Reason(meta["reason"]), meta["detail"])
     if meta["kind"] == "host":
         return HostKernel(meta["symbol"], kernel)
+    if meta["kind"] == "sequence":
+        steps = tuple(map(_step, meta["steps"]))
+        temporaries = tuple(meta["temporaries"])
+        return GpuSequence(meta["symbol"], kernel, steps, meta["arguments"], meta["results"], temporaries)
     return GpuKernel(
         meta["symbol"],
         kernel,
@@ -129,6 +138,16 @@ def _result(meta: Mapping[str, Any], kernel: bytes) -> GpuKernel | HostKernel | 
         KernelResources(**meta["resources"]),
         tuple(meta["operands"]),
     )
+
+
+def _step(meta: Mapping[str, Any]) -> Launch | Fill | Copy:
+    if meta["kind"] == "Fill":
+        return Fill(Region(**meta["target"]))
+    if meta["kind"] == "Copy":
+        return Copy(Region(**meta["source"]), Region(**meta["target"]))
+    pointers = tuple(Region(**region) for region in meta["pointers"])
+    resources = KernelResources(**meta["resources"])
+    return Launch(meta["symbol"], meta["workgroups"], meta["workgroup_size"], resources, pointers)
 
 
 def _checksum(meta: Mapping[str, Any], kernel: bytes) -> str:

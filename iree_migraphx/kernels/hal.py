@@ -34,17 +34,21 @@ _EXECUTIONS = frozenset({"hal.device.queue.execute", "hal.device.queue.execute.i
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A buffer that a dispatch gets as a pointer.
+    """A part of a buffer, as a dispatch gets it as a pointer, or a fill or copy writes or reads it.
 
     Attributes:
         argument: which argument of the function it is; None for a buffer from elsewhere.
-        offset: bytes from the argument's beginning; None where it is not a constant.
+        offset: bytes from the buffer's beginning; None where it is not a constant.
         origin: what made the buffer, for a person: an operation's name.
+        size: bytes of the part; None where it is not a constant.
+        transient: which of the function's own buffers it is, None for a buffer from elsewhere.
     """
 
     argument: int | None
     offset: int | None
     origin: str
+    size: int | None = None
+    transient: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +72,53 @@ class Dispatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Transfer:
+    """An access to a buffer's contents outside of any dispatch.
+
+    Attributes:
+        operation: its name.
+        target: what it writes; None for operations other than fills and copies.
+        source: what a copy reads.
+        pattern: a fill's, with its width in bits; None where it is not a constant.
+        conditional: as of a dispatch.
+    """
+
+    operation: str
+    target: Binding | None = None
+    source: Binding | None = None
+    pattern: int | None = None
+    conditional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class HalFunction:
     """Everything that one call of the function does on the device.
 
     Attributes:
         operands: how many arguments of the function are operands; they come first.
         results: how many are buffers that it writes its results to.
+        steps: dispatches and transfers, in order.
+        transients: bytes of the buffers that it allocates for itself; None where that is not a constant.
         executions: how often a command buffer is submitted.
-        transfers: fills, copies and other accesses beside the dispatches, by operation name.
         binaries: executable's name -> its binaries, one a variant.
     """
 
     operands: int
     results: int
-    dispatches: tuple[Dispatch, ...]
+    steps: tuple[Dispatch | Transfer, ...]
+    transients: tuple[int | None, ...]
     executions: int
-    transfers: tuple[str, ...]
     binaries: Mapping[str, tuple[bytes, ...]]
+
+    @property
+    def dispatches(self) -> tuple[Dispatch, ...]:
+        """The dispatches among the steps."""
+        return tuple(step for step in self.steps if isinstance(step, Dispatch))
+
+    @property
+    def transfers(self) -> tuple[Transfer, ...]:
+        """The other steps."""
+        return tuple(step for step in self.steps if isinstance(step, Transfer))
 
 
 def read_hal(text: str, symbol: str) -> HalFunction:
@@ -137,13 +171,22 @@ def _read(module: ir.Module, symbol: str) -> HalFunction:
         raise ValueError("a result before an operand in the function's arguments")
     executions = [op for op in ops if op.operation.name in _EXECUTIONS]
     table = next((op for op in executions if op.operation.name.endswith(".indirect")), None)
-    dispatches = [op for op in ops if op.operation.name.startswith("hal.command_buffer.dispatch")]
+    allocated = [op for op in _inner(function) if op.operation.name == "hal.device.queue.alloca"]
+    recorded = [op for op in ops if op.operation.name.startswith("hal.command_buffer.")]
+    # What is recorded happens where it is submitted.
+    order = [
+        step
+        for op in _inner(function)
+        if not op.operation.name.startswith("hal.command_buffer.")
+        for step in (recorded if executions and op == executions[0] else [op])
+    ]
+    where = _Where(entry, table, allocated, executions)
     return HalFunction(
         operands=operands,
         results=len(kinds) - operands,
-        dispatches=tuple(_dispatch(op, entry, table, executions) for op in dispatches),
+        steps=tuple(step for op in order if (step := _step(op, where)) is not None),
+        transients=tuple(_constant(op.result_size) for op in allocated),
         executions=len(executions),
-        transfers=tuple(op.operation.name for op in ops if op.operation.name in _TRANSFERS),
         binaries=binaries,
     )
 
@@ -158,7 +201,36 @@ def _inner(op: Any) -> list[Any]:
     return found
 
 
-def _dispatch(op: Any, entry: ir.Block, table: Any, executions: Sequence[Any]) -> Dispatch:
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """What a buffer may be: an argument of the function, in the table of a submission, or allocated by the function."""
+
+    entry: ir.Block
+    table: Any
+    allocated: Sequence[Any]
+    executions: Sequence[Any]
+
+    def conditional(self, op: Any) -> bool:
+        return any(_in_control_flow(each) for each in (op, *self.executions))
+
+
+def _step(op: Any, where: _Where) -> Dispatch | Transfer | None:
+    name = str(op.operation.name)
+    if name.startswith("hal.command_buffer.dispatch"):
+        return _dispatch(op, where)
+    if name not in _TRANSFERS:
+        return None
+    target = source = pattern = None
+    if name.endswith(("fill_buffer", "queue.fill", "copy_buffer", "queue.copy")):
+        target = _binding(op.target_buffer, op.target_offset, op.length, where)
+    if name.endswith(("copy_buffer", "queue.copy")):
+        source = _binding(op.source_buffer, op.source_offset, op.length, where)
+    if name.endswith(("fill_buffer", "queue.fill")):
+        pattern = _constant(op.pattern)
+    return Transfer(name, target, source, pattern, where.conditional(op))
+
+
+def _dispatch(op: Any, where: _Where) -> Dispatch:
     indirect = op.operation.name.endswith(".indirect")
     grid = (None, None, None) if indirect else (op.workgroup_x, op.workgroup_y, op.workgroup_z)
     # hal.executable.lookup.function holds @executable::@variant::@function.
@@ -169,15 +241,15 @@ def _dispatch(op: Any, entry: ir.Block, table: Any, executions: Sequence[Any]) -
         workgroups=(_constant(grid[0]), _constant(grid[1]), _constant(grid[2])),
         constants=len(op.constants),
         bindings=tuple(
-            _binding(buffer, offset, entry, table)
-            for buffer, offset in zip(op.binding_buffers, op.binding_offsets, strict=True)
+            _binding(buffer, offset, length, where)
+            for buffer, offset, length in zip(op.binding_buffers, op.binding_offsets, op.binding_lengths, strict=True)
         ),
-        conditional=any(_in_control_flow(each) for each in (op, *executions)),
+        conditional=where.conditional(op),
     )
 
 
-def _binding(buffer: Any, offset: Any, entry: ir.Block, table: Any) -> Binding:
-    bytes_in = _constant(offset)
+def _binding(buffer: Any, offset: Any, length: Any, where: _Where) -> Binding:
+    bytes_in, size, table = _constant(offset), _constant(length), where.table
     slot = _constant(buffer)
     if slot is not None:
         # A recorded command buffer names its buffers by their place in the table of the submission.
@@ -186,9 +258,10 @@ def _binding(buffer: Any, offset: Any, entry: ir.Block, table: Any) -> Binding:
         buffer = table.binding_buffers[slot]
     if _defined_by(buffer) == "hal.buffer_view.buffer":
         buffer = buffer.owner.operands[0]
-    if _is_argument_of(buffer, entry):
-        return Binding(buffer.arg_number, bytes_in, "argument")
-    return Binding(None, bytes_in, _defined_by(buffer) or "argument of another function")
+    if _is_argument_of(buffer, where.entry):
+        return Binding(buffer.arg_number, bytes_in, "argument", size)
+    transient = next((n for n, op in enumerate(where.allocated) if op.result == buffer), None)
+    return Binding(None, bytes_in, _defined_by(buffer) or "argument of another function", size, transient)
 
 
 def _constant(value: Any) -> int | None:

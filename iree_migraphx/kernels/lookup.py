@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from iree_migraphx.errors import Reason, Refusal
-from iree_migraphx.kernels.accept import accept_host, check_code_object
+from iree_migraphx.kernels.accept import accept_host, check_code_object, check_sequence
 from iree_migraphx.kernels.cache import ABI, KernelCache, Maker
 from iree_migraphx.kernels.compiler import Compiler
 from iree_migraphx.kernels.entry import META, MLIR, cache_key
 from iree_migraphx.kernels.flags import FileFlag, key_text
-from iree_migraphx.kernels.model import GpuKernel, HostKernel, Request
+from iree_migraphx.kernels.model import GpuSequence, HostKernel, Kernel, Request
 from iree_migraphx.kernels.targets import Target, host_cpu
 from iree_migraphx.options import Options
 
@@ -64,7 +64,7 @@ class Lookup:
 
     def shipped(
         self, request: Request, flags: tuple[str | FileFlag, ...], only: Compiler | None
-    ) -> GpuKernel | HostKernel | Refusal | None:
+    ) -> Kernel | Refusal | None:
         """A result from a read-only cache. No compiler is needed for that: such a cache says itself who made it.
 
         Args:
@@ -82,7 +82,7 @@ class Lookup:
                         return kept
         return None
 
-    def kept(self, key: str, request: Request) -> GpuKernel | HostKernel | Refusal | None:
+    def kept(self, key: str, request: Request) -> Kernel | Refusal | None:
         """A result from the user's own cache."""
         return None if self.own is None else self._load(self.own, key, request)
 
@@ -100,7 +100,7 @@ class Lookup:
             found, path = min(differences, key=lambda pair: len(pair[0]))
             _log.info("%s: not in the cache; %s differs in %s", entries["symbol"], path, "; ".join(found))
 
-    def _load(self, cache: KernelCache, key: str, request: Request) -> GpuKernel | HostKernel | Refusal | None:
+    def _load(self, cache: KernelCache, key: str, request: Request) -> Kernel | Refusal | None:
         """A kept result that passes the checks a new one does."""
         kept = cache.load(key, self._timeout)
         if kept is None or isinstance(kept, Refusal):
@@ -110,6 +110,8 @@ class Lookup:
                 raise Refusal(Reason.WRONG_TARGET, f"it is not for {self._target}")
             if isinstance(kept, HostKernel):
                 return accept_host(kept.vmfb, request)
+            if isinstance(kept, GpuSequence):
+                return check_sequence(kept, self._target)
             return check_code_object(kept.code_object, kept.symbol, kept.workgroups, kept.operands, self._target)
         except Refusal as refusal:
             cache.discard(key, str(refusal))

@@ -8,7 +8,7 @@ which.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from iree_migraphx.errors import Refusal
 from iree_migraphx.report import KernelResources
@@ -48,7 +48,7 @@ class HostKernel:
 
 @dataclass(frozen=True, slots=True)
 class GpuKernel:
-    """A code object (ELF) that MIGraphX can launch: pointers only, one grid dimension, one workgroup dimension.
+    """A code object (ELF) that MIGraphX can launch, once, over whole arguments; grid and workgroups have one axis.
 
     Attributes:
         symbol: the kernel's symbol in the code object.
@@ -67,6 +67,102 @@ class GpuKernel:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """Bytes of a buffer: of one of the request's arguments, by number, or of a temporary, numbered after those."""
+
+    buffer: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One launch of a sequence.
+
+    Attributes:
+        symbol: the kernel's symbol in the code object.
+        workgroups: number of workgroups in x.
+        workgroup_size: work-items of a workgroup in x.
+        pointers: what the kernel's pointers are to, in order.
+    """
+
+    symbol: str
+    workgroups: int
+    workgroup_size: int
+    resources: KernelResources
+    pointers: tuple[Region, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Zeros into a region."""
+
+    target: Region
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One region's bytes into another one."""
+
+    source: Region
+    target: Region
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSequence:
+    """What is done one after the other where a kernel is not one launch over whole arguments.
+
+    Attributes:
+        symbol: the request's.
+        code_object: the ELF with the kernels of all launches.
+        arguments: how many the request has; the results come last.
+        results: how many of them are results.
+        temporaries: bytes of each buffer that only the sequence itself uses.
+    """
+
+    symbol: str
+    code_object: bytes
+    steps: tuple[Launch | Fill | Copy, ...]
+    arguments: int
+    results: int
+    temporaries: tuple[int, ...]
+
+    @property
+    def launches(self) -> tuple[Launch, ...]:
+        """The launches among the steps."""
+        return tuple(step for step in self.steps if isinstance(step, Launch))
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """All that the steps read or write, in order."""
+        found: list[Region] = []
+        for step in self.steps:
+            match step:
+                case Launch():
+                    found += step.pointers
+                case Fill():
+                    found.append(step.target)
+                case Copy():
+                    found += (step.source, step.target)
+        return tuple(found)
+
+    @property
+    def operands(self) -> tuple[int, ...]:
+        """The arguments that the steps read or write, each once."""
+        return tuple(sorted({region.buffer for region in self.regions if region.buffer < self.arguments}))
+
+    @property
+    def resources(self) -> KernelResources:
+        """What reports say of it: the resources of the launch with the most work-items, and how many launches."""
+        most = max(self.launches, key=lambda launch: launch.workgroups * launch.workgroup_size)
+        return replace(most.resources, launches=len(self.launches))
+
+
+#: What a request may come to.
+Kernel = HostKernel | GpuKernel | GpuSequence
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one request: a kernel, or the refusal that says why not.
 
@@ -77,7 +173,7 @@ class Outcome:
         worker: which of the compilers that ran at once.
     """
 
-    kernel: HostKernel | GpuKernel | Refusal
+    kernel: Kernel | Refusal
     seconds: float
     cache: str
     started: float | None = field(default=None, compare=False)

@@ -14,7 +14,7 @@ from iree_migraphx.kernels.accept import accept_gpu, accept_host
 from iree_migraphx.kernels.compiler import Compiler, compile_command, staged_commands
 from iree_migraphx.kernels.flags import FileFlag, write_flags
 from iree_migraphx.kernels.invoke import Run, run
-from iree_migraphx.kernels.model import GpuKernel, HostKernel, Request
+from iree_migraphx.kernels.model import Kernel, Request
 from iree_migraphx.kernels.scratch import scratch_folder
 from iree_migraphx.kernels.targets import Target
 
@@ -75,7 +75,7 @@ class Compiled:
         killed: somebody else ended it by SIGKILL, which is what a system short of memory does.
     """
 
-    result: GpuKernel | HostKernel | Refusal
+    result: Kernel | Refusal
     seconds: float
     lasting: bool
     command: tuple[str, ...]
@@ -107,7 +107,7 @@ def compile_order(order: Order, compiler: Compiler, stop: threading.Event) -> Co
     """
     run = _Runs(order, stop)
     request, target = order.request, order.target
-    result: GpuKernel | HostKernel | Refusal
+    result: Kernel | Refusal
     try:
         with scratch_folder() as folder:
             source, output = folder / "input.mlir", folder / "output"
@@ -176,7 +176,7 @@ def _is_about_the_input(ended: Run | None) -> bool:
     return _LINKERS_VERDICT in ended.errors or not any(text in ended.errors for text in _SURROUNDINGS)
 
 
-def _accept(data: bytes, request: Request, target: Target) -> GpuKernel | HostKernel | Refusal:
+def _accept(data: bytes, request: Request, target: Target) -> Kernel | Refusal:
     try:
         return accept_host(data, request) if target.is_host else accept_gpu(_text(data), request, target)
     except Refusal as refusal:

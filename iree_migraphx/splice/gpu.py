@@ -4,6 +4,8 @@ MIGraphX merges equal expressions (src/eliminate_common_subexpression.cpp), and 
 kernels would write one buffer. So each buffer has a shape of its own, of the right size: an axis of length 1 with a
 stride that no other has.
 
+What only the launches of one kernel read is in buffers that MIGraphX plans as well, in front of those of the results.
+
 A kernel with several results has a buffer for each. Its placeholder gives the last one; the others are read through
 placeholders that do nothing, of which `identity` remains. Such a buffer has a placeholder of its own in front of
 the kernel: MIGraphX allocates a buffer anew, with its final shape, right before the first operator that gives it back
@@ -30,7 +32,7 @@ from iree_migraphx.ir.loops import with_loops_like
 from iree_migraphx.ir.model import Instruction, Program, Shape
 from iree_migraphx.ir.read import read_program
 from iree_migraphx.ir.write import shape_fields, write_program
-from iree_migraphx.kernels.model import GpuKernel
+from iree_migraphx.kernels.model import GpuKernel, GpuSequence
 from iree_migraphx.options import helper_environment
 from iree_migraphx.partition.subgraph import Subgraph
 from iree_migraphx.splice.gpu_child import pack
@@ -80,7 +82,7 @@ class _Edited:
 def compile_gpu(
     program: Program,
     subgraphs: Sequence[Subgraph],
-    kernels: Mapping[str, GpuKernel],
+    kernels: Mapping[str, GpuKernel | GpuSequence],
     offload_copy: bool,
     fast_math: bool,
     exhaustive_tune: bool,
@@ -155,7 +157,9 @@ def _compiled_apart(edited: _Edited, *how: bool) -> Program:
         return read_program(result.read_bytes())
 
 
-def _with_placeholders(program: Program, chosen: Sequence[Subgraph], kernels: Mapping[str, GpuKernel]) -> _Edited:
+def _with_placeholders(
+    program: Program, chosen: Sequence[Subgraph], kernels: Mapping[str, GpuKernel | GpuSequence]
+) -> _Edited:
     ids = unique_ids(program, "iree")
     instructions = {instruction.id: instruction for instruction in program.instructions()}
     edits: dict[str, list[Splice]] = {}
@@ -177,10 +181,12 @@ def _with_placeholders(program: Program, chosen: Sequence[Subgraph], kernels: Ma
         counts[subgraph.key] += 1
         name = f"{kernel.symbol}_{_digest(operands, shapes)}_{counts[subgraph.key]}"
         by_name[name] = subgraph
-        placeholders.append(GpuPlaceholder(name, operands, shapes[-1], [shape.nbytes for shape in shapes[:-1]]))
-        before: list[Instruction] = []
+        sizes = kernel.temporaries if isinstance(kernel, GpuSequence) else ()
+        before = [allocated(size) for size in sizes]
+        buffers = [memory.id for memory in before]
         behind: list[Instruction] = []
-        buffers: list[str] = []
+        others_bytes = [*sizes, *(shape.nbytes for shape in shapes[:-1])]
+        placeholders.append(GpuPlaceholder(name, operands, shapes[-1], others_bytes))
         last = subgraph.results[-1]
         for number, (result, shape) in enumerate(zip(subgraph.results[:-1], shapes[:-1], strict=True)):
             place, other = f"{name}_{number}_buffer", f"{name}_{number}"

@@ -12,9 +12,7 @@ from dataclasses import replace
 from iree_migraphx.ir.model import Instruction, Module, Program, Shape
 from iree_migraphx.ir.operators import VIEWS
 from iree_migraphx.ir.write import shape_fields
-
-#: What IREE's GPU kernels take for granted of every pointer; what the device allocates is aligned to 256 bytes.
-ALIGNMENT = 16
+from iree_migraphx.kernels.accept import ALIGNMENT
 
 _SCRATCH = "hip::hip_allocate_memory"
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from iree_migraphx.errors import Reason, Refusal
-from iree_migraphx.ir.edit import replace_values
+from iree_migraphx.ir.edit import replace_values, unique_ids
 from iree_migraphx.ir.layout import same_layout
 from iree_migraphx.ir.model import Instruction, Program
-from iree_migraphx.ir.write import shape_fields
-from iree_migraphx.kernels.model import GpuKernel
-from iree_migraphx.splice.gpu_memory import ALIGNMENT, align_scratch, is_aligned, written_to_outputs
+from iree_migraphx.kernels.accept import ALIGNMENT
+from iree_migraphx.kernels.model import GpuKernel, GpuSequence
+from iree_migraphx.splice.gpu_memory import align_scratch, is_aligned, written_to_outputs
 from iree_migraphx.splice.gpu_placeholder import GpuPlaceholder
+from iree_migraphx.splice.gpu_sequence import code_object, sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Swapped:
 def swap(
     program: Program,
     placeholders: Sequence[GpuPlaceholder],
-    kernels: Mapping[str, GpuKernel],
+    kernels: Mapping[str, GpuKernel | GpuSequence],
     others: Mapping[str, str] | None = None,
 ) -> Swapped:
     """Replace every placeholder that passes the checks.
@@ -50,7 +51,9 @@ def swap(
     nodes = {instruction.name: instruction for instruction in instructions.values() if instruction.name in kernels}
     buffers = Counter(value for node in nodes.values() for value in node.inputs[len(known[node.name].operands) :])
     refusals: dict[str, Refusal] = {}
-    results: dict[str, frozenset[str]] = {}
+    results: dict[str, str] = {}
+    steps: dict[str, set[str]] = {}
+    ids = unique_ids(program, "iree_step")
     modules = {}
     for name, module in program.modules.items():
         new: list[Instruction] = []
@@ -61,19 +64,23 @@ def swap(
                 try:
                     check(instruction, placeholder, instructions)
                     if kernel != placeholder.name:
-                        other = identity(instruction, nodes[kernel], instructions)
+                        made = [identity(instruction, nodes[kernel], instructions)]
                     elif any(buffers[value] > 1 for value in instruction.inputs[len(placeholder.operands) :]):
                         raise Refusal(Reason.SPLICE_ERROR, "MIGraphX gave several kernels one buffer")
                     else:
-                        other = launch(instruction, kernels[placeholder.name], instructions)
+                        made = _computing(instruction, kernels[placeholder.name], instructions, ids)
                 except Refusal as refusal:
                     refusals.setdefault(kernel, refusal)
                 else:
-                    results[instruction.id] = frozenset({nodes[kernel].id})
-                    instruction = other
+                    steps.setdefault(kernel, set()).update(each.id for each in made)
+                    results[instruction.id] = kernel
+                    new.extend(made)
+                    continue
             new.append(instruction)
         modules[name] = replace(module, instructions=tuple(new))
-    modules["main"] = written_to_outputs(modules["main"], results)
+    modules["main"] = written_to_outputs(
+        modules["main"], {value: frozenset(steps[kernel]) for value, kernel in results.items()}
+    )
     return Swapped(replace(program, modules=modules), refusals)
 
 
@@ -129,6 +136,18 @@ def identity(node: Instruction, kernel: Instruction, instructions: Mapping[str, 
     return replace(node, name="identity", operator={}, inputs=(buffer.id,), shape=buffer.shape)
 
 
+def _computing(
+    node: Instruction,
+    kernel: GpuKernel | GpuSequence,
+    instructions: Mapping[str, Instruction],
+    ids: Iterator[str],
+) -> list[Instruction]:
+    """What stands for a kernel's placeholder; the last instruction has its id."""
+    if isinstance(kernel, GpuSequence):
+        return sequence(node, kernel, instructions, ids)
+    return [launch(node, kernel, instructions)]
+
+
 def launch(node: Instruction, kernel: GpuKernel, instructions: Mapping[str, Instruction]) -> Instruction:
     """The launch in the place of a placeholder (src/targets/gpu/code_object_op.cpp).
 
@@ -137,13 +156,7 @@ def launch(node: Instruction, kernel: GpuKernel, instructions: Mapping[str, Inst
     # The placeholder has its inputs in the order of the arguments, the kernel in an order of its own.
     given = dict(zip(sorted(set(kernel.operands)), node.inputs, strict=True))
     inputs = tuple(given[argument] for argument in kernel.operands)
-    operator = {
-        "code_object": kernel.code_object,
-        "symbol_name": kernel.symbol,
-        "global": kernel.workgroups * kernel.workgroup_size,
-        "local": kernel.workgroup_size,
-        "expected_inputs": [shape_fields(instructions[value].shape) for value in inputs],
-        "output": shape_fields(node.shape),
-        "output_arg": kernel.operands.index(max(kernel.operands)),
-    }
+    output = kernel.operands.index(max(kernel.operands))
+    shapes = [instructions[value].shape for value in inputs]
+    operator = code_object(kernel, kernel.code_object, shapes, output)
     return replace(node, name="gpu::code_object", operator=operator, inputs=inputs)

@@ -12,8 +12,9 @@ from iree_migraphx.errors import Reason
 from iree_migraphx.ir.model import Instruction, Module, Program, Shape
 from iree_migraphx.ir.read import read_program
 from iree_migraphx.ir.write import shape_fields
+from iree_migraphx.kernels.accept import ALIGNMENT
 from iree_migraphx.splice import gpu, gpu_swap
-from iree_migraphx.splice.gpu_memory import ALIGNMENT, align_scratch, is_aligned, written_to_outputs
+from iree_migraphx.splice.gpu_memory import align_scratch, is_aligned, written_to_outputs
 from splice.models import convolutions, expected
 
 F16 = "half_type"

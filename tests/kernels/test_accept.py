@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from iree_migraphx.errors import Reason, Refusal
-from iree_migraphx.kernels.accept import accept_gpu, accept_host, check_code_object
-from iree_migraphx.kernels.model import Request
+from iree_migraphx.kernels.accept import accept_gpu, accept_host, check_code_object, check_sequence
+from iree_migraphx.kernels.model import Copy, Fill, Region, Request
 from iree_migraphx.kernels.targets import parse_target
 
 from .sources import COPY, EXP, TWO_DOTS, TWO_RESULTS, dot, elementwise
@@ -79,7 +79,6 @@ CONSTANT = elementwise(
 @pytest.mark.parametrize(
     ("request_", "reason", "detail"),
     [
-        (TWO_DOTS, Reason.MULTI_DISPATCH, "2: iree_two_dots_dispatch_0_"),
         (COPY, Reason.FILL_OR_COPY, "hal.device.queue.copy"),
         (SCALAR, Reason.PUSH_CONSTANTS, "takes 1"),
         (DYNAMIC, Reason.PUSH_CONSTANTS, "takes "),
@@ -107,9 +106,9 @@ DISPATCH = "workgroups([%c1, %c1, %c1])"
         (DISPATCH, "workgroups([%big, %c1, %c1])", Reason.GRID_NOT_1D, "too many for one launch"),
         (DISPATCH, "workgroups([%unknown, %c1, %c1])", Reason.DYNAMIC_GRID, "depend on values of a run"),
         (DISPATCH, f"{DISPATCH} constants([%push])", Reason.PUSH_CONSTANTS, "takes 1"),
-        ("(%c1 : index)[%c0,", "(%c1 : index)[%c96,", Reason.PARTIAL_BINDING, "byte 96 of argument 1"),
-        ("(%c1 : index)[%c0,", "(%c1 : index)[%unknown,", Reason.PARTIAL_BINDING, "an offset of the run of argument 1"),
-        ("(%buffer_0 : !hal.buffer)[%c0,", "(%buffer_0 : !hal.buffer)[%c32,", Reason.PARTIAL_BINDING, "byte 32 of"),
+        ("(%c1 : index)[%c0,", "(%c1 : index)[%odd,", Reason.PARTIAL_BINDING, "byte 8 of buffer 1"),
+        ("(%c1 : index)[%c0,", "(%c1 : index)[%unknown,", Reason.PARTIAL_BINDING, "an offset of the run of buffer 1"),
+        ("(%c1 : index)[%c0, %c3072]", "(%c1 : index)[%c0, %unknown]", Reason.PARTIAL_BINDING, "the size of a buffer"),
         ("(%c3 : index)[%c0,", "(%c2 : index)[%c0,", Reason.PARTIAL_BINDING, "[0, 1, 2, 2], not to each result once"),
         ("(%c0 : index)[%c0,", "(%c3 : index)[%c0,", Reason.PARTIAL_BINDING, "[3, 1, 2, 3], not to each result once"),
     ],
@@ -121,6 +120,7 @@ def test_launches_that_migraphx_can_not_make(old, new, reason, detail, hal_text)
     before, dispatch, after = text.partition("    hal.command_buffer.dispatch<")
     values = """%push = arith.constant 7 : i32
     %big = arith.constant 4294967295 : index
+    %odd = arith.constant 8 : index
     %any = util.null : !hal.buffer
     %unknown = hal.buffer.length<%any : !hal.buffer> : index
 """
@@ -146,15 +146,73 @@ def test_an_executable_with_two_variants(hal_text):
     assert "2 binaries of iree_dot_add_dispatch_0" in refusal("".join(lines), DOT).detail
 
 
+RESULT_BYTES = 64 * 48 * 2
+FILL = "fill_buffer<%cmd : !hal.command_buffer> target(%c3 : index)[%c0, %c6144] pattern(%value : i32)"
+
+
+def beside(text, operation, value=0):
+    """The dispatch with another operation in front of it."""
+    place = "    hal.command_buffer.dispatch<"
+    assert text.count(place) == 1
+    constant = f"    %value = arith.constant {value} : i32\n"
+    return text.replace(place, f'{constant}    hal.command_buffer.{operation} flags("None")\n{place}')
+
+
 def test_a_fill_beside_the_dispatch(hal_text):
+    sequence = accept_gpu(beside(hal_text(DOT), FILL), DOT, GFX942)
+    fill, launch = sequence.steps
+    assert fill == Fill(Region(3, 0, RESULT_BYTES))
+    assert [region.buffer for region in launch.pointers] == [0, 1, 2, 3]
+    assert (sequence.operands, sequence.temporaries) == ((0, 1, 2, 3), ())
+
+
+def test_a_fill_with_something_else_than_zeros(hal_text):
+    refused = refusal(beside(hal_text(DOT), FILL, value=7), DOT)
+    assert (refused.reason, refused.detail.partition(",")[0]) == (
+        Reason.FILL_OR_COPY,
+        "hal.command_buffer.fill_buffer",
+    )
+
+
+def test_a_copy_beside_the_dispatch(hal_text):
+    """The last half of the bias over its first half."""
+    copy = "copy_buffer<%cmd : !hal.command_buffer> source(%c2 : index)[%half] target(%c2 : index)[%c0] length(%half)"
+    text = beside(hal_text(DOT), copy).replace("%value = arith.constant 0 : i32", "%half = arith.constant 48 : index")
+    copied, _ = accept_gpu(text, DOT, GFX942).steps
+    assert copied == Copy(Region(2, 48, 48), Region(2, 0, 48))
+
+
+def test_a_part_of_an_operand(hal_text):
     text = hal_text(DOT)
-    place = "    hal.command_buffer.finalize<"
-    fill = """%zero = arith.constant 0 : i32
-    hal.command_buffer.fill_buffer<%cmd : !hal.command_buffer> target(%c3 : index)[%c0, %c6144] pattern(%zero : i32)
-      flags("None")
-"""
-    refused = refusal(text.replace(place, fill + place, 1), DOT)
-    assert (refused.reason, refused.detail) == (Reason.FILL_OR_COPY, "hal.command_buffer.fill_buffer")
+    sequence = accept_gpu(text.replace("(%c1 : index)[%c0,", "(%c1 : index)[%c96,", 1), DOT, GFX942)
+    (launch,) = sequence.steps
+    assert launch.pointers[1].offset == 96
+
+
+def test_two_dispatches(hal_text):
+    sequence = accept_gpu(hal_text(TWO_DOTS), TWO_DOTS, GFX942)
+    assert sequence.temporaries == (64 * 64 * 4,)
+    assert [[region.buffer for region in launch.pointers] for launch in sequence.launches] == [[0, 1, 4], [4, 2, 3]]
+    assert sequence.resources.launches == 2
+    assert sequence.code_object.startswith(b"\x7fELF")
+    assert sequence.symbol == TWO_DOTS.symbol
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda s: replace(s, temporaries=(64,)), Reason.BAD_COMPILER_OUTPUT),
+        (lambda s: replace(s, code_object=s.code_object[:3000]), Reason.BAD_COMPILER_OUTPUT),
+        (lambda s: replace(s, steps=(replace(s.steps[0], pointers=s.steps[0].pointers[:2]),)), Reason.SCALAR_ARGUMENTS),
+    ],
+    ids=["a region", "the code object", "pointers"],
+)
+def test_a_sequence_is_checked(hal_text, change, reason):
+    sequence = accept_gpu(hal_text(TWO_DOTS), TWO_DOTS, GFX942)
+    assert check_sequence(sequence, GFX942) == sequence
+    with pytest.raises(Refusal) as raised:
+        check_sequence(change(sequence), GFX942)
+    assert raised.value.reason is reason
 
 
 @pytest.mark.parametrize("text", ["", "module {", "\0\0", "hello", "module {}", "builtin.module @x { }"])

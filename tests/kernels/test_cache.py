@@ -12,14 +12,22 @@ import pytest
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.kernels.cache import MAKERS, KernelCache
 from iree_migraphx.kernels.entry import cache_key
-from iree_migraphx.kernels.model import GpuKernel, HostKernel, Request
+from iree_migraphx.kernels.model import Copy, Fill, GpuKernel, GpuSequence, HostKernel, Launch, Region, Request
 from iree_migraphx.report import KernelResources
 
 REQUEST = Request("iree_dot", "module {}\n", 3, "dot")
 ENTRIES = {"compiler": "1.0", "mlir": REQUEST.mlir}
 KEY = cache_key(ENTRIES)
 GPU = GpuKernel("k", b"\x7fELF" + bytes(2000), 7, 64, KernelResources("k", 7, 64, 0, 8, 0, 16, 0, 64), (1, 0, 2))
-RESULTS = [GPU, HostKernel("iree_dot", b"PK" + bytes(2000)), Refusal(Reason.BLOCK_NOT_1D, "32 x 8 x 1 – work-items")]
+PLACE = Region(3, 16, 64)
+STEPS = (Fill(PLACE), Launch("k", 7, 64, GPU.resources, (Region(0, 0, 8), PLACE)), Copy(PLACE, Region(2, 0, 64)))
+SEQUENCE = GpuSequence("iree_dot", GPU.code_object, STEPS, 3, 1, (80,))
+RESULTS = [
+    GPU,
+    SEQUENCE,
+    HostKernel("iree_dot", b"PK" + bytes(2000)),
+    Refusal(Reason.BLOCK_NOT_1D, "32 x 8 x 1 – work-items"),
+]
 
 
 def store(cache, result=GPU, key=KEY):

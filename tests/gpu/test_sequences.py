@@ -1,0 +1,136 @@
+"""Kernels of several launches, fills and copies: each launch is computed by itself, over MIGraphX's own memory."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from capture.fused import captured, fusion, standard
+from gpu.harness import run_on_device
+from gpu.test_choice import DOT
+from gpu.test_results import compile_as_captured
+from iree_migraphx import binding
+from iree_migraphx.errors import Reason
+from iree_migraphx.kernels.model import Copy, Fill, GpuSequence, Region
+from iree_migraphx.splice import gpu, gpu_sequence
+from programs import Builder, inputs_of, on_ref
+from virtual_hip.device import KernelSpec
+
+LENS = {"x": (16, 64), "w": (64, 32), "v": (32, 16)}
+FORMS = {0: (16, 64), 1: (64, 32), 2: (32, 16), 3: (16, 16), 4: (16, 32)}
+RESULT, BETWEEN = 3, 4
+
+
+def two_dots(count=1):
+    """A dot behind a dot, as MIGRAPHX_ENABLE_MLIR_GEG_FUSION makes one kernel of; `count` of them in a chain."""
+    main, modules = Builder(), []
+    value = main.param("x", LENS["x"])
+    for number in range(count):
+        prefix = f"m{number}"
+        inside = Builder(f"{prefix}:")
+        x, w, v = (inside.param(f"x{n}", lens) for n, lens in enumerate(LENS.values()))
+        first = inside.op("relu", inside.op("dot", x, w))
+        modules.append(inside.module(prefix, inside.op("dot", first, v)))
+        operands = (value, main.param(f"w{number}", LENS["w"]), main.param(f"v{number}", LENS["v"]))
+        value = fusion(main, "gpu::mlir_op", modules[-1], *operands, shape=standard(16, 16), op=DOT)
+        if number + 1 < count:
+            value = main.op("concat", value, value, value, value, axis=1)
+    return captured(main, value, modules=modules)
+
+
+def register(device, kernel):
+    """Tell the device what the two launches compute."""
+    for number, launch in enumerate(kernel.launches):
+
+        def compute(buffers, launch=launch, number=number):
+            arrays = {
+                region.buffer: buffer.view(np.float32).reshape(FORMS[region.buffer])
+                for region, buffer in zip(launch.pointers, buffers, strict=True)
+            }
+            if number == 0:
+                arrays[BETWEEN][...] = np.maximum(arrays[0] @ arrays[1], 0)
+            else:
+                arrays[max(set(arrays) - {BETWEEN})][...] = arrays[BETWEEN] @ arrays[2]
+
+        sizes = tuple(region.size for region in launch.pointers)
+        device.register(launch.symbol, KernelSpec(sizes, compute, workgroups=launch.workgroups), kernel.code_object)
+
+
+def assert_right(plain, done, device, offload_copy):
+    inputs = inputs_of(plain)
+    for kernel in done.kernels.values():
+        register(device, kernel)
+    (actual,) = run_on_device(done, device, inputs, offload_copy)
+    np.testing.assert_array_equal(actual, on_ref(plain, inputs)[0])
+
+
+@pytest.mark.parametrize("offload_copy", [False, True], ids=["device", "offload"])
+def test_two_launches(virtual_device, kernel_options, monkeypatch, offload_copy):
+    with virtual_device.expect_no_leaks():
+        plain, done = compile_as_captured(
+            two_dots(), monkeypatch, kernel_options, virtual_device, offload_copy, compute=False
+        )
+        assert done.report.swapped == done.report.eligible == 1, done.report.summary()
+        assert done.report.subgraphs[0].kernel.launches == 2
+        assert_right(plain, done, virtual_device, offload_copy)
+        assert [launch.computed for launch in virtual_device.launches if launch.is_ours] == [True, True]
+        del done
+
+
+def test_the_result_is_written_in_place(virtual_device, kernel_options, monkeypatch):
+    _, done = compile_as_captured(two_dots(), monkeypatch, kernel_options, virtual_device, compute=False)
+    main = done.instructions().main
+    (output,) = (i.id for i in main.instructions if i.operator.get("parameter") == "main:#output_0")
+    assert output in done.launches()[-1].inputs
+    assert "hip::copy" not in {i.name for i in main.instructions}
+
+
+def with_more_steps(kernel: GpuSequence) -> GpuSequence:
+    """Between the launches and the result another buffer, which is filled before and copied afterwards."""
+    size = next(region.size for launch in kernel.launches for region in launch.pointers if region.buffer == RESULT)
+    last, offset = kernel.launches[-1], 64
+    place = Region(kernel.arguments + 1, offset, size)
+    pointers = tuple(place if region.buffer == RESULT else region for region in last.pointers)
+    steps = (*kernel.steps[:-1], Fill(place), replace(last, pointers=pointers), Copy(place, Region(RESULT, 0, size)))
+    return replace(kernel, steps=steps, temporaries=(*kernel.temporaries, offset + size))
+
+
+def test_fills_copies_and_parts_of_buffers(virtual_device, kernel_options, monkeypatch):
+    original = gpu.compile_gpu
+    made = []
+
+    def with_more(program, subgraphs, kernels, **how):
+        made.append({key: with_more_steps(kernel) for key, kernel in kernels.items()})
+        return original(program, subgraphs, made[-1], **how)
+
+    monkeypatch.setattr(gpu, "compile_gpu", with_more)
+    plain, done = compile_as_captured(two_dots(), monkeypatch, kernel_options, virtual_device, compute=False)
+    names = [i.name for i in done.instructions().main.instructions]
+    assert done.report.swapped == 1, done.report.summary()
+    assert {"hip::fill", "hip::copy"} <= set(names)
+    FORMS[5] = FORMS[RESULT]
+    done.kernels = made[-1]
+    assert_right(plain, done, virtual_device, False)
+    assert_right(plain, replaced_by_file(done), virtual_device, False)
+
+
+def replaced_by_file(done):
+    """The program as it comes back from a file."""
+    report = done.report
+    done.program = binding.load_buffer(binding.save_buffer(done.program))
+    done.program.iree_report = report
+    return done
+
+
+def test_a_region_that_does_not_fit(virtual_device, kernel_options, monkeypatch):
+    """Then MIGraphX computes it."""
+    original = gpu_sequence.sequence
+
+    def sequence(node, kernel, instructions, ids):
+        return original(node, replace(kernel, steps=(Fill(Region(RESULT, 16, 1 << 20)),)), instructions, ids)
+
+    monkeypatch.setattr("iree_migraphx.splice.gpu_swap.sequence", sequence)
+    _, done = compile_as_captured(two_dots(), monkeypatch, kernel_options, virtual_device, compute=False)
+    (left,) = done.report.subgraphs
+    assert (left.provider, left.reason) == ("migraphx", Reason.SPLICE_ERROR)
+    assert "is not inside of a buffer of 1024 bytes" in left.detail
