@@ -12,14 +12,14 @@ import pytest
 from iree_migraphx import binding, pipeline
 from iree_migraphx.ir.model import DTYPES, Instruction, Program, Shape
 from iree_migraphx.ir.read import read_program
-from iree_migraphx.kernels.model import GpuKernel, HostKernel
+from iree_migraphx.kernels.model import GpuKernel, GpuSequence, HostKernel
 from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.options import Options
 from iree_migraphx.partition.subgraph import Subgraph
 from iree_migraphx.splice import gpu
 from programs import kernels_of, strided
 from virtual_hip.device import KernelSpec, VirtualDevice
-from virtual_hip.host import computed_by
+from virtual_hip.host import specs
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Compiled:
 
     program: binding.program
     subgraphs: Sequence[Subgraph]
-    kernels: Mapping[str, GpuKernel]
+    kernels: Mapping[str, GpuKernel | GpuSequence]
 
     @property
     def report(self) -> Any:
@@ -53,10 +53,12 @@ def compiled(
 ) -> Compiled:
     """Compile with IREE's kernels for the device, and tell the device what they compute."""
     program = binding.parse_onnx_buffer(source) if isinstance(source, bytes) else source
-    tried: list[tuple[Sequence[Subgraph], Mapping[str, GpuKernel]]] = [((), {})]
+    tried: list[tuple[Sequence[Subgraph], Mapping[str, GpuKernel | GpuSequence]]] = [((), {})]
     original = gpu.compile_gpu
 
-    def watched(given: Program, subgraphs: Sequence[Subgraph], kernels: Mapping[str, GpuKernel], **how: Any) -> Any:
+    def watched(
+        given: Program, subgraphs: Sequence[Subgraph], kernels: Mapping[str, GpuKernel | GpuSequence], **how: Any
+    ) -> Any:
         tried.append((subgraphs, kernels))
         return original(given, subgraphs, kernels, **how)
 
@@ -72,7 +74,10 @@ def compiled(
 
 
 def register(
-    device: VirtualDevice, subgraphs: Sequence[Subgraph], kernels: Mapping[str, GpuKernel], options: Options
+    device: VirtualDevice,
+    subgraphs: Sequence[Subgraph],
+    kernels: Mapping[str, GpuKernel | GpuSequence],
+    options: Options,
 ) -> None:
     wanted = {subgraph.key: alone(subgraph) for subgraph in subgraphs if subgraph.key in kernels}
     hosts = kernels_of([each for subgraphs in wanted.values() for each in subgraphs], Form.OPERANDS, options)
@@ -81,7 +86,8 @@ def register(
         assert all(isinstance(host, HostKernel) for host in computed), computed
         arguments = [*(p.shape for p in parts[0].parameters), *(part.result_shape for part in parts)]
         kernel = kernels[key]
-        device.register(kernel.symbol, computed_by(computed, kernel, arguments), kernel.code_object)
+        for symbol, spec in specs(computed, kernel, arguments).items():
+            device.register(symbol, spec, kernel.code_object)
 
 
 def alone(subgraph: Subgraph) -> list[Subgraph]:

@@ -21,21 +21,15 @@ FORMS = {0: (16, 64), 1: (64, 32), 2: (32, 16), 3: (16, 16), 4: (16, 32)}
 RESULT, BETWEEN = 3, 4
 
 
-def two_dots(count=1):
-    """A dot behind a dot, as MIGRAPHX_ENABLE_MLIR_GEG_FUSION makes one kernel of; `count` of them in a chain."""
-    main, modules = Builder(), []
-    value = main.param("x", LENS["x"])
-    for number in range(count):
-        prefix = f"m{number}"
-        inside = Builder(f"{prefix}:")
-        x, w, v = (inside.param(f"x{n}", lens) for n, lens in enumerate(LENS.values()))
-        first = inside.op("relu", inside.op("dot", x, w))
-        modules.append(inside.module(prefix, inside.op("dot", first, v)))
-        operands = (value, main.param(f"w{number}", LENS["w"]), main.param(f"v{number}", LENS["v"]))
-        value = fusion(main, "gpu::mlir_op", modules[-1], *operands, shape=standard(16, 16), op=DOT)
-        if number + 1 < count:
-            value = main.op("concat", value, value, value, value, axis=1)
-    return captured(main, value, modules=modules)
+def two_dots():
+    """A dot behind a dot, of which MIGRAPHX_ENABLE_MLIR_GEG_FUSION makes one kernel."""
+    inside, main = Builder("m:"), Builder()
+    x, w, v = (inside.param(f"x{number}", lens) for number, lens in enumerate(LENS.values()))
+    first = inside.op("relu", inside.op("dot", x, w))
+    module = inside.module("m", inside.op("dot", first, v))
+    operands = [main.param(name, lens) for name, lens in LENS.items()]
+    value = fusion(main, "gpu::mlir_op", module, *operands, shape=standard(16, 16), op=DOT)
+    return captured(main, value, modules=[module])
 
 
 def register(device, kernel):
@@ -127,7 +121,9 @@ def test_a_region_that_does_not_fit(virtual_device, kernel_options, monkeypatch)
     original = gpu_sequence.sequence
 
     def sequence(node, kernel, instructions, ids):
-        return original(node, replace(kernel, steps=(Fill(Region(RESULT, 16, 1 << 20)),)), instructions, ids)
+        return original(
+            node, replace(kernel, steps=(*kernel.steps, Fill(Region(RESULT, 16, 1 << 20)))), instructions, ids
+        )
 
     monkeypatch.setattr("iree_migraphx.splice.gpu_swap.sequence", sequence)
     _, done = compile_as_captured(two_dots(), monkeypatch, kernel_options, virtual_device, compute=False)

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from iree_migraphx.ir.model import Shape
-from iree_migraphx.kernels.model import GpuKernel, HostKernel
+from iree_migraphx.kernels.model import GpuKernel, GpuSequence, HostKernel
 from iree_migraphx.splice.runtime import LoadedKernel, device
 from virtual_hip.device import KernelSpec
+
+
+def specs(
+    hosts: Sequence[HostKernel], kernel: GpuKernel | GpuSequence, arguments: Sequence[Shape]
+) -> dict[str, KernelSpec]:
+    """What to register for a kernel, by symbol: `computed_by` for one launch, `computed_at_the_end` for several."""
+    if isinstance(kernel, GpuSequence):
+        return computed_at_the_end(hosts, kernel, arguments)
+    return {kernel.symbol: computed_by(hosts, kernel, arguments)}
+
+
+def computed_at_the_end(
+    hosts: Sequence[HostKernel], kernel: GpuSequence, arguments: Sequence[Shape]
+) -> dict[str, KernelSpec]:
+    """A sequence whose last launch computes everything; what is between the launches is not looked at."""
+    seen: dict[int, np.ndarray] = {}
+    launches = itertools.cycle(kernel.launches)
+    whole = GpuKernel(kernel.symbol, b"", 1, 1, kernel.resources, kernel.operands)
+    everything = computed_by(hosts, whole, arguments).compute
+
+    def compute(buffers: list[np.ndarray]) -> None:
+        launch = next(launches)
+        seen.update((region.buffer, buffer) for region, buffer in zip(launch.pointers, buffers, strict=True))
+        if launch == kernel.launches[-1]:
+            everything([seen[index] for index in kernel.operands])
+
+    return {
+        launch.symbol: KernelSpec(tuple(region.size for region in launch.pointers), compute, ())
+        for launch in kernel.launches
+    }
 
 
 def computed_by(hosts: Sequence[HostKernel], kernel: GpuKernel, arguments: Sequence[Shape]) -> KernelSpec:
