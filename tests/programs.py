@@ -129,7 +129,7 @@ def integers(shape: Shape, seed: int, limit: int = 2) -> np.ndarray:
 
 def strided(memory: np.ndarray, shape: Shape) -> np.ndarray:
     """Flat memory seen with the shape's lengths and strides."""
-    return np.lib.stride_tricks.as_strided(memory, shape.lens, [step * memory.itemsize for step in shape.strides])
+    return np.ndarray(shape.lens, memory.dtype, memory, strides=[step * memory.itemsize for step in shape.strides])
 
 
 def inputs_of(program: Program, limit: int = 2) -> dict[str, np.ndarray]:

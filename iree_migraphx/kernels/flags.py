@@ -22,7 +22,8 @@ _PROBE_SECONDS = 60.0
 
 # Threads inside a compiler would compete with the other compilers: without them one kernel takes a tenth less time,
 # even on an idle machine.
-_BASE_FLAGS = ("--iree-opt-level=O3", "--mlir-disable-threading")
+# Unasked, doubles would become floats, in the kernel's interface too.
+_BASE_FLAGS = ("--iree-opt-level=O3", "--mlir-disable-threading", "--iree-input-demote-f64-to-f32=false")
 # The fused padding makes a padded convolution one dispatch; for CPUs it makes some depthwise convolutions fail to
 # compile and others slower. The rest asks for the ELF itself, and the launch in readable form beside it.
 _GPU_FLAGS = (

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.lowering.bindings import ir, linalg, tensor, util
-from iree_migraphx.lowering.pointwise import constant
+from iree_migraphx.lowering.element import constant
 from iree_migraphx.lowering.types import mlir_type
 from iree_migraphx.lowering.view import View
 

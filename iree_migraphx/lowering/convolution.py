@@ -20,7 +20,7 @@ def convolve(x: View, w: View, window: Window, out: Sequence[int], sum_type: str
         Refusal: UNSUPPORTED_OPERATOR where nothing of the input is read.
     """
     x, window = without_unread_ends(x, window, out)
-    if form is Form.CHANNELS_LAST and channels_last.supports(window, x.lens, w.lens):
+    if form is Form.CHANNELS_LAST and x.type in channels_last.TYPES and channels_last.supports(window, x.lens, w.lens):
         return channels_last.convolution(x, w, window, out, sum_type)
     loops = _loops(window, x.lens, w.lens, out)
     if "g" in loops and "c" in loops:

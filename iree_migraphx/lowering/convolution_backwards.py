@@ -18,7 +18,7 @@ from iree_migraphx.lowering.convolution import convolve, holding
 from iree_migraphx.lowering.form import Form
 from iree_migraphx.lowering.gather import Place, element_at, exists, gathered
 from iree_migraphx.lowering.pointwise import Element, constant
-from iree_migraphx.lowering.products import contract, product
+from iree_migraphx.lowering.products import contract, plus, product
 from iree_migraphx.lowering.view import View
 from iree_migraphx.lowering.window import Spread, Window
 
@@ -95,11 +95,11 @@ def _one_nest(x: View, w: View, spread: Spread, out: Sequence[int], sum_type: st
     def body(scalars: list[ir.Value]) -> ir.Value:
         tap, total = scalars
         there = exists(place, loops)
-        value = product(Element(element_at(x, place, loops, there), x.type), Element(tap, w.type))
+        value = product(Element(element_at(x, place, loops, there), x.type), Element(tap, w.type), sum_type)
         # Not an input of 0, as 0 times an infinite filter is not a number.
         if there is not None:
             value = arith.select(there, value, constant(sum_type, 0.0))
-        return arith.addf(total, value)
+        return plus(total, value, sum_type)
 
     outputs = [ir.AffineDimExpr.get(loop) for loop in range(outer)]
     result = generic(

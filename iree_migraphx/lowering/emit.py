@@ -9,6 +9,8 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.layout import physical_axes, physical_lens
 from iree_migraphx.ir.model import Instruction, Shape
@@ -21,6 +23,7 @@ from iree_migraphx.lowering.moves import MOVES
 from iree_migraphx.lowering.pointwise import Element
 from iree_migraphx.lowering.pooling import POOLING
 from iree_migraphx.lowering.reductions import REDUCTIONS
+from iree_migraphx.lowering.types import is_float
 from iree_migraphx.lowering.view import View
 from iree_migraphx.partition.subgraph import Subgraph
 
@@ -41,7 +44,7 @@ class _Leaf:
 class _Scalar:
     """A literal with one element, seen with any lengths."""
 
-    value: float
+    value: int | float
     type: str
     lens: tuple[int, ...]
 
@@ -52,6 +55,7 @@ class _Chain:
 
     instruction: Instruction
     operands: tuple[_Leaf | _Scalar | _Chain, ...]
+    host: bool
 
     @property
     def type(self) -> str:
@@ -169,7 +173,7 @@ def _compute(instruction: Instruction, operands: list[_Value], form: Form) -> _V
             # A condition with one element (op/where.hpp) is the only such operand.
             lengths = f"{list(operand.lens)} where {list(instruction.shape.lens)} is computed"
             raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"{instruction.name} over an operand of lengths {lengths}")
-    return _Chain(instruction, tuple(operands))
+    return _Chain(instruction, tuple(operands), host=form is Form.CHANNELS_LAST)
 
 
 def _in_memory(value: _Value, order: Sequence[int]) -> View:
@@ -218,7 +222,7 @@ def _element(value: _Value, known: dict[int, Element]) -> Element:
         else:
             assert isinstance(value, _Chain)
             operands = [_element(operand, known) for operand in value.operands]
-            known[id(value)] = pointwise.emit(value.instruction, operands)
+            known[id(value)] = pointwise.emit(value.instruction, operands, value.host)
     return known[id(value)]
 
 
@@ -242,7 +246,10 @@ def _scalar(instruction: Instruction) -> _Scalar:
     literal = instruction.literal
     if literal is None or literal.shape.elements != 1:
         raise Refusal(Reason.UNSUPPORTED_OPERATOR, "a literal of several elements inside a kernel")
-    return _Scalar(float(literal.array().reshape(-1)[0]), literal.shape.type, literal.shape.lens)
+    type_, element = literal.shape.type, literal.array().reshape(-1)[0]
+    # A bool is a byte whose value counts where it is converted.
+    number = float(element) if is_float(type_) else int(element.view(np.int8) if type_ == "bool_type" else element)
+    return _Scalar(number, type_, literal.shape.lens)
 
 
 def _physical_type(shape: Shape) -> ir.Type:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from iree_migraphx.ir.model import Instruction, Shape
-from iree_migraphx.lowering.types import MLIR_TYPES, is_float
+from iree_migraphx.lowering.types import TYPES
 from iree_migraphx.lowering.view import View
 
 Emit: TypeAlias = "Callable[[Instruction, Sequence[View]], View]"
@@ -27,9 +27,13 @@ class TensorOperator:
     supports: Supports
 
 
+#: Types of the operands that the functions of these families are written for.
+FLOATS = frozenset({"bf16_type", "float_type", "half_type"})
+
+
 def over_floats(instruction: Instruction, operands: Sequence[Shape]) -> bool:
     """One floating-point operand with elements."""
-    return len(operands) == 1 and is_float(operands[0].type) and has_elements(instruction, operands)
+    return len(operands) == 1 and operands[0].type in FLOATS and has_elements(instruction, operands)
 
 
 def over_anything(instruction: Instruction, operands: Sequence[Shape]) -> bool:
@@ -39,7 +43,7 @@ def over_anything(instruction: Instruction, operands: Sequence[Shape]) -> bool:
 
 def has_elements(instruction: Instruction, operands: Sequence[Shape]) -> bool:
     """Every value has a type that kernels know, at least one axis and at least one element."""
-    return all(shape.type in MLIR_TYPES and shape.elements > 0 for shape in (instruction.shape, *operands))
+    return all(shape.type in TYPES and shape.elements > 0 for shape in (instruction.shape, *operands))
 
 
 def axis_of(instruction: Instruction, rank: int) -> int:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from iree_migraphx.lowering.bindings import arith, ir
 from iree_migraphx.lowering.builder import filled, generic
-from iree_migraphx.lowering.pointwise import Element, widen
+from iree_migraphx.lowering.conversion import float_of, resize
+from iree_migraphx.lowering.element import Element
+from iree_migraphx.lowering.types import is_float
 from iree_migraphx.lowering.view import View
 
 
@@ -35,7 +37,7 @@ def contract(
 
     def body(scalars: list[ir.Value]) -> ir.Value:
         left, right, total = scalars
-        return arith.addf(total, product(Element(left, x.type), Element(right, w.type)))
+        return plus(total, product(Element(left, x.type), Element(right, w.type), sum_type), sum_type)
 
     out = [ir.AffineDimExpr.get(loop) for loop in out_loops]
     factors = [(x.tensor, x_indices), (w.tensor, w_indices)]
@@ -43,7 +45,18 @@ def contract(
     return View(result, tuple(lens), tuple(range(len(lens))), sum_type)
 
 
-def product(a: Element, b: Element) -> ir.Value:
-    """A * b, both widened to the accumulator's type first."""
-    value: ir.Value = arith.mulf(widen(a).value, widen(b).value)
+def product(a: Element, b: Element, sum_type: str) -> ir.Value:
+    """A * b, both brought to the accumulator's type first."""
+    multiply = arith.mulf if is_float(sum_type) else arith.muli
+    value: ir.Value = multiply(*(_brought(each, sum_type) for each in (a, b)))
     return value
+
+
+def plus(total: ir.Value, value: ir.Value, sum_type: str) -> ir.Value:
+    """The next total of an accumulator; an integer one wraps."""
+    added: ir.Value = arith.addf(total, value) if is_float(sum_type) else arith.addi(total, value)
+    return added
+
+
+def _brought(element: Element, type_: str) -> ir.Value:
+    return float_of(element, type_) if is_float(type_) else resize(element, type_)

@@ -19,6 +19,7 @@ from iree_migraphx.errors import KernelError
 from iree_migraphx.ir.layout import physical_lens
 from iree_migraphx.ir.model import Shape
 from iree_migraphx.kernels.model import HostKernel
+from iree_migraphx.lowering.types import element_type
 
 if TYPE_CHECKING:
     from iree import runtime as iree_runtime
@@ -203,12 +204,12 @@ class _View:
         return self._make(buffer, self._lens, self._element)
 
 
+#: MLIR's element types -> the runtime's. What is not a float is bits, whatever MIGraphX makes of them.
+_ELEMENT_TYPES = {
+    "bf16": "BFLOAT_16", "f16": "FLOAT_16", "f32": "FLOAT_32", "f64": "FLOAT_64",
+    "i8": "INT_8", "i16": "INT_16", "i32": "INT_32", "i64": "INT_64",
+}  # fmt: skip
+
+
 def _element_type(runtime: Any, type_: str) -> Any:
-    names = {
-        "half_type": "FLOAT_16",
-        "float_type": "FLOAT_32",
-        "bool_type": "INT_8",
-        "int32_type": "INT_32",
-        "int64_type": "INT_64",
-    }
-    return getattr(runtime.HalElementType, names[type_])
+    return getattr(runtime.HalElementType, _ELEMENT_TYPES[element_type(type_).mlir])
