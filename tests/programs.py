@@ -121,7 +121,8 @@ def parameters(program: Program) -> dict[str, Shape]:
 def integers(shape: Shape, seed: int, limit: int = 2) -> np.ndarray:
     """Small whole numbers with the shape's strides: their products and sums are exact, so results must be equal."""
     random = np.random.default_rng(seed)
-    memory = random.integers(-limit, limit, max(shape.element_space, 1), endpoint=True).astype(shape.dtype)
+    least = 0 if shape.type.startswith("u") else -limit
+    memory = random.integers(least, limit, max(shape.element_space, 1), endpoint=True).astype(shape.dtype)
     if shape.type == "bool_type":
         memory = random.integers(0, 1, max(shape.element_space, 1), endpoint=True).astype(np.bool_)
     return strided(memory, shape)

@@ -9,9 +9,11 @@ from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.model import DTYPES, Shape
 from iree_migraphx.lowering.anchors import ANCHORS, Form
 from iree_migraphx.lowering.emit import lower
+from iree_migraphx.lowering.types import TYPES
 from programs import (
     Builder,
     assert_equal,
+    body_of,
     inputs_of,
     integers,
     kernels_of,
@@ -225,13 +227,23 @@ def test_refused(row, form):
     assert refusal.value.reason is Reason.UNSUPPORTED_OPERATOR
 
 
-@pytest.mark.parametrize("type_", ["double_type", "int32_type"])
-def test_other_types_are_refused(type_):
-    builder = Builder()
-    value = builder.op("dot", builder.param("a", (3, 4), type_), builder.param("b", (4, 5), type_))
-    with pytest.raises(Refusal) as refusal:
-        lower(only(builder.build(value), Form.OPERANDS), "kernel")
-    assert refusal.value.reason is Reason.UNSUPPORTED_TYPE
+@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("type_", sorted(set(TYPES) - {"half_type", "float_type", "bool_type"}))
+def test_every_type(kernel_options, type_, form):
+    """A dot, and a convolution with padding, over small whole numbers."""
+    b = Builder()
+    x, w = b.param("x", (1, 2, 4, 4), type_), b.param("w", (3, 2, 3, 3), type_)
+    d = b.op("dot", b.param("a", (3, 4), type_), b.param("b", (4, 5), type_))
+    program = b.build(b.conv(x, w, padding=[1, 1, 1, 1]), d)
+    # More would round, or be saturated, in 8 bits.
+    inputs = inputs_of(program, limit=1)
+    subgraphs = subgraphs_of(program, form, standard_operands=True)
+    kernels = kernels_of(subgraphs, form, kernel_options)
+    for subgraph in subgraphs:
+        body, kernel = body_of(subgraph), kernels[subgraph.key].kernel
+        assert not isinstance(kernel, Refusal), kernel
+        given = operands_of(subgraph, program, inputs)
+        np.testing.assert_array_equal(on_iree(subgraph, kernel, given), on_ref(body, given)[0])
 
 
 @pytest.mark.parametrize("form", Form)
