@@ -19,7 +19,7 @@ import numpy as np
 
 import iree_migraphx as migraphx
 import models
-from iree_migraphx import Options, pipeline
+from iree_migraphx import Options, binding, pipeline
 
 
 class Measurement:
@@ -98,7 +98,7 @@ class Measurement:
         for _ in range(self.runs + 1):
             parse, program = _timed(self.parse)
             alone = program.copy()
-            compile_alone, _ = _timed(lambda alone=alone: alone.compile(self.target))
+            compile_alone, _ = _timed(lambda alone=alone: binding.program.compile(alone, self.target))
             evaluating[0] = 0.0
             total, compiled = _timed(lambda program=program: self.compile(program))
             seconds = dict(compiled.iree_report.seconds)
@@ -139,7 +139,7 @@ class Measurement:
     def ref(self) -> dict[str, Any]:
         """One run of MIGraphX's ref target without us."""
         program = self.parse()
-        program.compile(self.target)
+        binding.program.compile(program, self.target)
         inputs = self.inputs(program)
         return {"ref": _timed(lambda: program.run(inputs))[0]}
 
