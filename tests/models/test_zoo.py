@@ -12,7 +12,7 @@ import pytest
 from iree_migraphx import binding, pipeline
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
+sys.path.append(str(BENCHMARKS))
 
 from zoo.catalogue import ZOO, inputs_of  # noqa: E402 -- no part of the package
 
