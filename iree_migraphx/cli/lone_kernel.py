@@ -50,7 +50,7 @@ class LoneKernel:
 
     def operands(self, seed: int) -> list[npt.NDArray[Any]]:
         """The operands' memory, without gaps and broadcasts."""
-        return made_up(self._subgraph.parameters, terms(self._subgraph.body), seed)
+        return made_up(self._subgraph.body, terms(self._subgraph.body), seed)
 
     def values(self, memory: Sequence[npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Operands as values of the body's parameters."""

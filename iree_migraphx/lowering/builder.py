@@ -119,6 +119,9 @@ def reshape(view: View, lens: Sequence[int]) -> View:
     lens = tuple(lens)
     if view.lens == lens:
         return view
+    if not view.lens:
+        value = tensor.ExpandShapeOp(tensor_type(lens, view.type), view.tensor, ir.ArrayAttr.get([]), [], lens).result
+        return View(value, lens, tuple(range(len(lens))), view.type)
     view = materialise(view)
     source, target = _common_groups(view.lens, lens)
     merged = [math.prod(view.lens[axis] for axis in group) for group in source]

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iree_migraphx.ir.layout import physical_axes, physical_lens
-from iree_migraphx.ir.model import Instruction, Program, Shape
+from iree_migraphx.ir.model import Module, Program, Shape
 from iree_migraphx.ir.write import write_program
 from iree_migraphx.kernels.model import HostKernel
 
@@ -63,15 +63,17 @@ def prepare(folder: Path, body: Program, kernel: HostKernel, task: Task, operand
         save(folder, f"x{index}", operand)
 
 
-def made_up(parameters: Sequence[Instruction], terms: int, seed: int = 0) -> list[npt.NDArray[Any]]:
+def made_up(body: Module, terms: int, seed: int = 0) -> list[npt.NDArray[Any]]:
     """Operands, always the same for the same shapes, each as the dense memory that the kernel takes.
 
     Args:
-        parameters: of the subgraph's body.
+        body: of the subgraph.
         terms: of each sum; the second operand of a sum of products is so small that sums are about 1, as they are in
             networks, where what follows would overflow or saturate otherwise.
         seed: for other operands of the same kind.
     """
+    parameters = [instruction for instruction in body.instructions if instruction.name == "@param"]
+    limits = _indexed(body)
     random = np.random.default_rng(len(parameters) + 1000 * seed)
     operands = []
     for index, parameter in enumerate(parameters):
@@ -80,12 +82,28 @@ def made_up(parameters: Sequence[Instruction], terms: int, seed: int = 0) -> lis
         if shape.type == "bool_type":
             operands.append(random.integers(0, 1, lens, endpoint=True).astype(np.bool_))
         elif shape.dtype.kind in "iu":
-            low = -_LARGEST_WHOLE if shape.dtype.kind == "i" else 0
-            operands.append(random.integers(low, _LARGEST_WHOLE, lens, endpoint=True).astype(shape.dtype))
+            largest = min(_LARGEST_WHOLE, limits.get(parameter.id, _LARGEST_WHOLE + 1) - 1)
+            low = -largest if shape.dtype.kind == "i" else 0
+            operands.append(random.integers(low, largest, lens, endpoint=True).astype(shape.dtype))
         else:
             size = 1 / math.sqrt(terms) if index == 1 else 1.0
             operands.append((random.standard_normal(lens, np.float32) * np.float32(size)).astype(shape.dtype))
     return operands
+
+
+def _indexed(body: Module) -> dict[str, int]:
+    """For each parameter that says places, how many places there are: MIGraphX does not check what it reads."""
+    instructions, limits = body.by_id(), dict[str, int]()
+    for instruction in body.instructions:
+        if instruction.name not in ("gather", "gathernd"):
+            continue
+        lens, pending = instructions[instruction.inputs[0]].shape.lens, [instruction.inputs[1]]
+        count = lens[int(instruction.operator["axis"])] if instruction.name == "gather" else min(lens)
+        while pending:
+            value = instructions[pending.pop()]
+            limits[value.id] = min(count, limits.get(value.id, count))
+            pending.extend(value.inputs)
+    return limits
 
 
 def logical(memory: npt.NDArray[Any], shape: Shape) -> npt.NDArray[Any]:

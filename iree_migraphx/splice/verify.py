@@ -93,7 +93,7 @@ def _try(
     tolerance = Tolerance.of(subgraph.body)
     try:
         with scratch_folder() as folder:
-            operands = trial.made_up(subgraph.parameters, terms(subgraph.body))
+            operands = trial.made_up(subgraph.body, terms(subgraph.body))
             body = Program(program.version, program.migraphx_version, {"main": subgraph.body})
             trial.prepare(folder, body, kernel, task, operands)
             package = Path(iree_migraphx.__file__).parent.parent

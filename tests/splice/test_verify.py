@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from iree_migraphx import binding, pipeline
-from iree_migraphx.errors import KernelError, MigraphxError, Reason
+from iree_migraphx.errors import KernelError, MigraphxError, Reason, Refusal
 from iree_migraphx.kernels.invoke import StoppedError
 from iree_migraphx.kernels.model import HostKernel, Request
 from iree_migraphx.kernels.service import compile_kernels
@@ -19,7 +19,7 @@ from iree_migraphx.lowering import emit
 from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.splice.runtime import LoadedKernel
 from iree_migraphx.splice.verify import verify
-from programs import Builder, subgraphs_of
+from programs import Builder, extra_of, subgraphs_of
 
 from .models import X, compiled, convolutions
 
@@ -230,3 +230,14 @@ def test_without_being_asked_nothing_is_kept(kernel_options, monkeypatch, tmp_pa
     with pytest.raises(MigraphxError):
         program.run({"x": X})
     assert not (options.cache_dir / "failures").exists()
+
+
+def test_places_are_made_up_within_what_there_is(options):
+    """MIGraphX reads, or with assertions on ends the process, where an index is outside."""
+    builder = Builder()
+    table, places = builder.param("x", (3, 64)), builder.param("i", (64,), "int64_type")
+    program = builder.build(builder.op("tanh", builder.op("gather", table, places, axis=0)))
+    (subgraph,) = extra_of(program)
+    made, verified = verdict(program, subgraph, request_of(subgraph), options)
+    assert not isinstance(verified.kernel, Refusal), verified.kernel
+    assert verified == made
