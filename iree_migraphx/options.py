@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import platformdirs
-
 from iree_migraphx.config import BETWEEN, Flags, did_you_mean, read_config
 from iree_migraphx.errors import OptionError
 from iree_migraphx.selection import Pattern
@@ -51,7 +49,7 @@ class Options:
         capture_timeout: seconds that MIGraphX may take to optimise a program for the target "gpu" in a process of its
             own (IREE_MIGRAPHX_CAPTURE_TIMEOUT).
         cache: keep compiled kernels on disk (IREE_MIGRAPHX_CACHE=0 turns it off).
-        cache_dir: where (IREE_MIGRAPHX_CACHE_DIR); the platform's cache folder by default.
+        cache_dir: where (IREE_MIGRAPHX_CACHE_DIR); below XDG_CACHE_HOME or ~/.cache by default.
         cache_readonly: further cache folders, looked at first and never written to (IREE_MIGRAPHX_CACHE_READONLY, with
             the separator of PATH between them).
         cache_size: megabytes that `cache_dir` may grow to before what was used longest ago goes; 0 is no limit
@@ -80,7 +78,7 @@ class Options:
     timeout: float = 120.0
     capture_timeout: float = 1200.0
     cache: bool = True
-    cache_dir: Path = dataclasses.field(default_factory=lambda: Path(platformdirs.user_cache_dir("iree_migraphx")))
+    cache_dir: Path = dataclasses.field(default_factory=lambda: _user_cache() / "iree_migraphx")
     cache_readonly: tuple[Path, ...] = ()
     cache_size: int = 4096
     failures: Path | None = None
@@ -156,6 +154,12 @@ def variables_set(environment: Mapping[str, str] | None = None) -> dict[str, str
         for name in sorted(environment)
         if name in _VARIABLES or name == "ROCM_PATH" or name.startswith("MIGRAPHX_")
     }
+
+
+def _user_cache() -> Path:
+    """The user's cache folder, by the XDG Base Directory Specification, which wants whole paths."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return named if named.is_absolute() else Path(os.path.expanduser("~/.cache"))  # not home(), which may raise
 
 
 def inherited_environment(**changes: str) -> dict[str, str]:

@@ -34,6 +34,16 @@ def kernel_options(tmp_path_factory, pytestconfig):
 
 
 @pytest.fixture(scope="session")
+def onnx_file(tmp_path_factory):
+    """A model file: input x, float 1x4x6x6; two subgraphs; output float 1x6x6x5."""
+    from tests.binding.models import convolution
+
+    path = tmp_path_factory.mktemp("model") / "convolution.onnx"
+    path.write_bytes(convolution().SerializeToString())
+    return str(path)
+
+
+@pytest.fixture(scope="session")
 def examples(pytestconfig):
     """Settings of a property test that makes `count` programs up, or as many as --examples says."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 from typing import TYPE_CHECKING, Protocol, TextIO
@@ -119,10 +120,14 @@ class BarProgress:
 
 
 def default_progress(options: Options, doing: str = "compiling") -> Progress:
-    """What standard error is good for: a bar on a terminal, lines elsewhere, nothing where the options say so."""
+    """What standard error is good for: a bar on a terminal, lines elsewhere, nothing where the options say so.
+
+    Without rich, which is an extra, it is lines on a terminal too.
+    """
     if not options.shows_progress:
         return NoProgress()
-    return BarProgress(sys.stderr, doing) if sys.stderr.isatty() else LineProgress(sys.stderr, doing)
+    bar = sys.stderr.isatty() and importlib.util.find_spec("rich") is not None
+    return BarProgress(sys.stderr, doing) if bar else LineProgress(sys.stderr, doing)
 
 
 def _headline(doing: str, total: int, target: str, kept: bool) -> str:

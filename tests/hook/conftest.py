@@ -6,7 +6,6 @@ import pytest
 import iree_migraphx
 from iree_migraphx.binding import official_program
 from iree_migraphx.dropin import lookup
-from tests.binding.models import convolution
 from tests.hook.rocm_module import build
 
 
@@ -37,10 +36,3 @@ def rocm(rocm_folder, monkeypatch):
     monkeypatch.syspath_prepend(str(rocm_folder))
     importlib.invalidate_caches()
     return lambda: importlib.import_module("migraphx")
-
-
-@pytest.fixture(scope="session")
-def onnx_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "convolution.onnx"
-    path.write_bytes(convolution().SerializeToString())
-    return str(path)
