@@ -27,7 +27,7 @@ def whole(program: Program) -> Subgraph:
     members = tuple(i.id for i in instructions if not i.name.startswith("@"))
     operands = tuple(i.id for i in instructions if i.name == "@param")
     shape = program.main.by_id()[result].shape
-    return Subgraph("whole", "dot", "main", members, operands, program.main, shape, key="")
+    return Subgraph("whole", "dot", "main", members, operands, (result,), program.main, (shape,), key="")
 
 
 @dataclass(frozen=True)

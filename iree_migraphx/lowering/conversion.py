@@ -52,9 +52,10 @@ def quantize(x: Element, scale: Element, zero: Element | None, type_: str) -> ir
     A NaN becomes the greatest value. For integers the quotient is rounded to the operands' type, then to the nearest
     whole number, to the even one of two.
     """
-    quotient = _quotient(x, scale, whole=not is_float(type_))
+    narrow_result = element_type(type_).bits == 8
+    quotient = _quotient(x, scale, whole=not is_float(type_), exact=not narrow_result)
     # An 8-bit zero added to a whole float is exact wherever the sum is not saturated.
-    wide = "float_type" if element_type(type_).bits == 8 and quotient.type == "float_type" else "double_type"
+    wide = "float_type" if narrow_result and quotient.type == "float_type" else "double_type"
     total = float_of(quotient, wide)
     if zero is not None:
         total = arith.addf(total, float_of(zero, wide))
@@ -186,14 +187,14 @@ def _from_integer(element: Element, type_: str) -> ir.Value:
     return narrow(value, type_)
 
 
-def _quotient(x: Element, scale: Element, whole: bool) -> Element:
-    """The quotient x / scale; with `whole` as C++ rounds it before nearbyint."""
+def _quotient(x: Element, scale: Element, whole: bool, exact: bool) -> Element:
+    """The quotient x / scale; with `whole` as C++ rounds it before nearbyint, else in double if `exact`."""
     if not whole:
-        wide = "double_type" if x.type == "double_type" or not is_float(x.type) else "float_type"
+        wide = "double_type" if exact or x.type == "double_type" or not is_float(x.type) else "float_type"
         return Element(arith.divf(float_of(x, wide), float_of(scale, wide)), wide)
     if not is_float(x.type):
-        exact = Element(arith.divf(float_of(x, "double_type"), float_of(scale, "double_type")), "double_type")
-        return Element(float_of(Element(saturated(exact, x.type), x.type), "double_type"), "double_type")
+        ratio = Element(arith.divf(float_of(x, "double_type"), float_of(scale, "double_type")), "double_type")
+        return Element(float_of(Element(saturated(ratio, x.type), x.type), "double_type"), "double_type")
     a, b = widen(x), widen(scale)
     quotient = Element(arith.divf(a.value, b.value), a.type)
     if x.type in ("half_type", "bf16_type"):

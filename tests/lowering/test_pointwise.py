@@ -118,8 +118,9 @@ def applies(operator, type_):
 def chosen(type_):
     """The operators that are tested over a type."""
     shift = list(TYPES).index(type_)
-    share = [name for number, name in enumerate(FUNCTIONS) if (number + shift) % 8 == 0]
-    wanted = TABLE if type_ in WITH_FUNCTIONS else [name for name in TABLE if name not in FUNCTIONS or name in share]
+    long = [*FUNCTIONS, "fmod", "mod"]
+    share = [name for number, name in enumerate(long) if (number + shift) % 8 == 0]
+    wanted = TABLE if type_ in WITH_FUNCTIONS else [name for name in TABLE if name not in long or name in share]
     return [name for name in wanted if applies(name, type_)]
 
 
