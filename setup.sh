@@ -282,6 +282,58 @@ run_virtual_gpu() {
   IREE_MIGRAPHX_CACHE_DIR=$CACHE_DIR "$VENV_DIR/bin/python-virtual-gpu" "$REPO_DIR/examples/run_onnx.py" --target gpu "$@"
 }
 
+#: apply_patches DIR [--undo]  put patches/ into MIGraphX's sources in DIR, or take them out again
+apply_patches() {
+  local patch=$REPO_DIR/patches/migraphx-launch-dims.patch dir=${1:-} undo=${2:-}
+  migraphx_sources "$dir"
+  case $undo in "" | --undo) ;; *) die "apply_patches takes a folder and --undo, not $undo" ;; esac
+  if git -C "$dir" apply --reverse --check "$patch" 2>/dev/null; then
+    [ -n "$undo" ] || { say "$dir has the patch already"; return; }
+    git -C "$dir" apply --reverse "$patch"
+    say "took the patch out of $dir"
+  elif git -C "$dir" apply --check "$patch"; then
+    [ -z "$undo" ] || { say "$dir does not have the patch"; return; }
+    git -C "$dir" apply "$patch"
+    say "patched $dir; build and install MIGraphX from there, ./setup.sh apply_patches $dir --undo takes it back"
+  else
+    die "the patch does not fit $dir, and nothing was changed. It is for MIGraphX release rocm-7.1.1."
+  fi
+}
+
+#: check_patches DIR  see that patches/ fits MIGraphX's sources in DIR, and what it touches compiles; DIR is not changed
+check_patches() {
+  migraphx_sources "${1:-}"
+  local copy include="" file compiler folder
+  for folder in "$ROCM_PATH/include" "$VIRTUAL_DIR/debian/usr/include"; do
+    [ ! -e "$folder/hip/hip_runtime_api.h" ] || include=$folder
+  done
+  [ -n "$include" ] || die "HIP's headers are missing; ./setup.sh install_virtual_gpu fetches Debian's"
+  compiler=${CXX:-$(command -v c++ || command -v clang++)} || die "no C++ compiler was found; install g++ or clang++"
+  copy=$(mktemp -d)
+  # shellcheck disable=SC2064 # the folder of now
+  trap "rm -rf '$copy'" EXIT
+  mkdir -p "$copy/src/targets/gpu" "$copy/made/migraphx/gpu"
+  cp -r "$1/src/include" "$copy/src/"
+  cp -r "$1/src/targets/gpu/include" "$1"/src/targets/gpu/*.cpp "$copy/src/targets/gpu/"
+  # What MIGraphX's own build makes: macros that are nothing here.
+  touch "$copy/made/migraphx/export.h" "$copy/made/migraphx/gpu/export.h"
+  apply_patches "$copy" >&2
+  for file in kernel code_object_op; do
+    "$compiler" -std=c++17 -fsyntax-only -DBUILD_DEV -DMIGRAPHX_EXPORT= -DMIGRAPHX_GPU_EXPORT= -D__HIP_PLATFORM_AMD__=1 \
+      -I"$copy/made" -I"$copy/src/include" -I"$copy/src/targets/gpu/include" -isystem "$include" \
+      "$copy/src/targets/gpu/$file.cpp" || die "$file.cpp does not compile with the patch"
+  done
+  say "the patch fits $1, and what it touches compiles"
+}
+
+# Sees that the folder $1 holds MIGraphX's sources.
+migraphx_sources() {
+  [ -n "$1" ] || die "which folder holds MIGraphX's sources?"
+  command -v git >/dev/null || die "git is needed to apply a patch; install it"
+  [ -e "$1/src/targets/gpu/code_object_op.cpp" ] ||
+    die "$1 does not hold MIGraphX's sources (https://github.com/ROCm/AMDMIGraphX, release rocm-7.1.1)"
+}
+
 #: test [ARG...]     everything, the virtual GPU too, then the linters and the tests (arguments go to pytest)
 test() {
   all

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from iree_migraphx.binding.device import current_device, has_mlir
+from iree_migraphx.binding.device import current_device, has_launch_dims, has_mlir
 from iree_migraphx.capture.process import capture
 from iree_migraphx.capture.settle import settle
 from iree_migraphx.capture.unfuse import Unfused, unfuse
@@ -57,13 +57,13 @@ def device_target(options: Options) -> Target:
     except OptionError as error:
         if wanted is None:
             raise Refusal(Reason.UNKNOWN_DEVICE, str(error)) from error
-        return wanted
+        return replace(wanted, any_grid=has_launch_dims())
     if wanted is not None and wanted.gfx != target.gfx:
         raise OptionError(
             f"arch is {options.arch!r}, but the current device is {device.arch}; "
             "iree_migraphx.check compiles for other devices"
         )
-    return wanted or target
+    return replace(wanted or target, any_grid=has_launch_dims())
 
 
 def captured(program: Program, offload_copy: bool, fast_math: bool, timeout: float) -> Captured:

@@ -97,6 +97,16 @@ def _driver_gpus(nodes: Path) -> list[str]:
     return found
 
 
+def has_launch_dims() -> bool:
+    """Whether the gpu target, which is loaded, can launch grids and workgroups in y and z (patches/)."""
+    fields = b"{global_y: 1, global_z: 1, local_y: 1, local_z: 1, dynamic_lds: 0}"
+    try:
+        capi.new("operation", "operation_create", b"gpu::code_object", fields, doing="make the operator")
+    except MigraphxError:
+        return False
+    return True
+
+
 def has_mlir() -> bool:
     """Whether the gpu target, which is loaded, was built with rocMLIR (src/targets/gpu/fuse_mlir.cpp)."""
     try:

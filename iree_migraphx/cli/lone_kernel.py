@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from iree_migraphx.errors import KernelError
 from iree_migraphx.ir.model import Program
-from iree_migraphx.kernels.model import GpuKernel, HostKernel
+from iree_migraphx.kernels.model import GpuKernel, GpuSequence, HostKernel
 from iree_migraphx.splice.compare import terms
 from iree_migraphx.splice.trial import logical, made_up
 
@@ -35,6 +35,10 @@ class LoneKernel:
 
     def __init__(self, study: Study, subgraph: Subgraph, alone: Program, threads: int) -> None:
         kernel = study.outcomes[subgraph.key].kernel
+        if len(subgraph.results) != 1:
+            raise KernelError(
+                f"{subgraph.name} has {len(subgraph.results)} results; only a kernel with one can be run alone"
+            )
         self._subgraph = subgraph
         self._shapes = [parameter.shape for parameter in subgraph.parameters]
         if isinstance(kernel, HostKernel):
@@ -42,7 +46,7 @@ class LoneKernel:
 
             self._run = self._on_host
             self._loaded = LoadedKernel(device(threads), kernel, self._shapes, subgraph.result_shape)
-        elif isinstance(kernel, GpuKernel):
+        elif isinstance(kernel, (GpuKernel, GpuSequence)):
             self._run = self._on_gpu
             self._program = _gpu_program(subgraph, kernel, alone)
         else:
@@ -86,12 +90,13 @@ class LoneKernel:
         return np.array(result)
 
 
-def _gpu_program(subgraph: Subgraph, kernel: GpuKernel, alone: Program) -> Any:
+def _gpu_program(subgraph: Subgraph, kernel: GpuKernel | GpuSequence, alone: Program) -> Any:
     from iree_migraphx.splice.gpu import compile_gpu
 
     members = tuple(i.id for i in subgraph.body.instructions if not i.name.startswith("@"))
     operands = tuple(parameter.id for parameter in subgraph.parameters)
-    whole = replace(subgraph, module="main", members=members, operands=operands)
+    results = subgraph.body.instructions[-1].inputs
+    whole = replace(subgraph, module="main", members=members, operands=operands, results=results)
     done = compile_gpu(alone, [whole], {subgraph.key: kernel}, offload_copy=True, fast_math=True, exhaustive_tune=False)
     if done.program is None or done.refusals:
         raise KernelError(f"{subgraph.name} can't be put into a program of its own: {dict(done.refusals)}")

@@ -5,6 +5,8 @@ Several launches, and fills and copies beside them, are a sequence.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.kernels.code_object import CodeObject, KernelMetadata, read_code_object
 from iree_migraphx.kernels.hal import Binding, Dispatch, HalFunction, Transfer, read_hal
@@ -15,6 +17,9 @@ from iree_migraphx.report import KernelResources
 #: What IREE's GPU kernels take for granted of every pointer; what the device allocates is aligned to 256 bytes.
 ALIGNMENT = 16
 
+#: In x, y and z.
+_Sizes = tuple[int, int, int]
+
 # HIP counts the work-items of a launch in 32 bits.
 _MOST_WORK_ITEMS = 2**32 - 1
 
@@ -23,7 +28,7 @@ def accept_gpu(text: str, request: Request, target: Target) -> GpuKernel | GpuSe
     """Take the kernel out of the MLIR of the hal phase, if MIGraphX can launch it.
 
     MIGraphX's gpu::code_object gets one 8-byte pointer an input, a number of work-items and a workgroup size in x, and
-    nothing else (src/targets/gpu/code_object_op.cpp).
+    nothing else (src/targets/gpu/code_object_op.cpp); with patches/, in y and z as well.
 
     Raises:
         Refusal: with the Reason of the first condition that does not hold.
@@ -64,15 +69,18 @@ def accept_gpu(text: str, request: Request, target: Target) -> GpuKernel | GpuSe
 
 
 def check_code_object(
-    code_object: bytes, symbol: str, workgroups: int, operands: tuple[int, ...], target: Target
+    code_object: bytes, symbol: str, workgroups: _Sizes, operands: tuple[int, ...], target: Target
 ) -> GpuKernel:
     """Check a code object against its launch and the device, and put both together.
 
     Raises:
         Refusal: it does not hold the kernel, or needs what MIGraphX does not give or the device has not.
     """
-    resources = _check_launch(read_code_object(code_object), symbol, workgroups, len(operands), target)
-    return GpuKernel(symbol, code_object, workgroups, resources.workgroup_size or 0, resources, operands)
+    resources, (size, *size_yz) = _check_launch(
+        read_code_object(code_object), symbol, workgroups, len(operands), target
+    )
+    grid, *grid_yz = workgroups
+    return GpuKernel(symbol, code_object, grid, size, resources, operands, _pair(grid_yz), _pair(size_yz))
 
 
 def check_sequence(sequence: GpuSequence, target: Target) -> GpuSequence:
@@ -83,7 +91,8 @@ def check_sequence(sequence: GpuSequence, target: Target) -> GpuSequence:
     """
     contents = read_code_object(sequence.code_object)
     for launch in sequence.launches:
-        found = _check_launch(contents, launch.symbol, launch.workgroups, len(launch.pointers), target)
+        grid = (launch.workgroups, *launch.workgroups_yz)
+        found, _ = _check_launch(contents, launch.symbol, grid, len(launch.pointers), target)
         if found != launch.resources:
             raise Refusal(Reason.BAD_COMPILER_OUTPUT, f"{launch.symbol} is not the kernel that it was")
     for region in sequence.regions:
@@ -95,17 +104,28 @@ def check_sequence(sequence: GpuSequence, target: Target) -> GpuSequence:
     return sequence
 
 
-def _check_launch(contents: CodeObject, symbol: str, workgroups: int, pointers: int, target: Target) -> KernelResources:
-    """What one kernel of a code object asks for, once it is seen that MIGraphX and the device can give it."""
+def _check_launch(
+    contents: CodeObject, symbol: str, workgroups: _Sizes, pointers: int, target: Target
+) -> tuple[KernelResources, _Sizes]:
+    """What one kernel of a code object asks for, once it is seen that MIGraphX and the device can give it.
+
+    Returns:
+        Its resources, and the work-items of a workgroup in x, y and z.
+    """
     if contents.target_id != target.target_id:
         raise Refusal(Reason.WRONG_TARGET, f"the code object is for {contents.target_id}, not {target.target_id}")
     kernel = next((kernel for kernel in contents.kernels if kernel.name == symbol), None)
     if kernel is None:
         names = [kernel.name for kernel in contents.kernels]
         raise Refusal(Reason.BAD_COMPILER_OUTPUT, f"the code object has the kernels {names} instead of {symbol}")
-    size = _workgroup_size(kernel)
-    if workgroups * size > _MOST_WORK_ITEMS:
-        raise Refusal(Reason.GRID_NOT_1D, f"{workgroups} workgroups of {size} work-items are too many for one launch")
+    if workgroups[1:] != (1, 1) and not target.any_grid:
+        raise Refusal(Reason.GRID_NOT_1D, f"{_text(workgroups)} workgroups")
+    sizes = _workgroup_size(kernel)
+    if sizes[1:] != (1, 1) and not target.any_grid:
+        raise Refusal(Reason.BLOCK_NOT_1D, f"{_text(sizes)} work-items")
+    if any(count * size > _MOST_WORK_ITEMS for count, size in zip(workgroups, sizes, strict=True)):
+        many = f"{_text(workgroups)} workgroups of {_text(sizes)} work-items"
+        raise Refusal(Reason.GRID_NOT_1D, f"{many} are too many for one launch")
     if kernel.lds > target.lds:
         raise Refusal(Reason.LDS_LIMIT, f"{kernel.lds} bytes; a workgroup on {target} has {target.lds}")
     for index, argument in enumerate(kernel.arguments):
@@ -118,10 +138,10 @@ def _check_launch(contents: CodeObject, symbol: str, workgroups: int, pointers: 
         raise Refusal(
             Reason.SCALAR_ARGUMENTS, f"the kernel takes {len(kernel.arguments)} pointers, the dispatch {pointers}"
         )
-    return KernelResources(
+    resources = KernelResources(
         symbol=symbol,
-        workgroups=workgroups,
-        workgroup_size=size,
+        workgroups=workgroups[0],
+        workgroup_size=sizes[0],
         lds_bytes=kernel.lds,
         vgprs=kernel.vgprs,
         agprs=kernel.agprs,
@@ -130,6 +150,7 @@ def _check_launch(contents: CodeObject, symbol: str, workgroups: int, pointers: 
         wavefront=kernel.wavefront,
         launches=1,
     )
+    return resources, sizes
 
 
 def accept_host(vmfb: bytes, request: Request) -> HostKernel:
@@ -168,10 +189,12 @@ def _check_steps(function: HalFunction) -> None:
 
 def _step(step: Dispatch | Transfer, function: HalFunction, code_object: bytes, target: Target) -> Launch | Fill | Copy:
     if isinstance(step, Dispatch):
-        contents, workgroups = read_code_object(code_object), _grid(step)
-        resources = _check_launch(contents, step.function, workgroups, len(step.bindings), target)
+        grid = _grid(step)
+        resources, (size, *yz) = _check_launch(
+            read_code_object(code_object), step.function, grid, len(step.bindings), target
+        )
         pointers = tuple(_region(binding, function) for binding in step.bindings)
-        return Launch(step.function, workgroups, resources.workgroup_size or 0, resources, pointers)
+        return Launch(step.function, grid[0], size, resources, pointers, _pair(grid[1:]), _pair(yz))
     if step.target is not None and step.source is not None:
         return Copy(_region(step.source, function), _region(step.target, function))
     # MIGraphX's hip::fill has no other use, and asserts that there is none (src/targets/gpu/hip.cpp).
@@ -180,13 +203,20 @@ def _step(step: Dispatch | Transfer, function: HalFunction, code_object: bytes, 
     raise Refusal(Reason.FILL_OR_COPY, f"{step.operation}, for which MIGraphX has no operator")
 
 
-def _grid(dispatch: Dispatch) -> int:
+def _grid(dispatch: Dispatch) -> _Sizes:
     x, y, z = dispatch.workgroups
     if x is None or y is None or z is None:
         raise Refusal(Reason.DYNAMIC_GRID, f"the workgroups of {dispatch.function} depend on values of a run")
-    if (y, z) != (1, 1):
-        raise Refusal(Reason.GRID_NOT_1D, f"{x} x {y} x {z} workgroups")
-    return x
+    return x, y, z
+
+
+def _pair(sizes: Sequence[int]) -> tuple[int, int]:
+    y, z = sizes
+    return y, z
+
+
+def _text(sizes: _Sizes) -> str:
+    return " x ".join(map(str, sizes))
 
 
 def _region(binding: Binding, function: HalFunction) -> Region:
@@ -207,10 +237,7 @@ def _known(size: int | None) -> int:
     return size
 
 
-def _workgroup_size(kernel: KernelMetadata) -> int:
+def _workgroup_size(kernel: KernelMetadata) -> _Sizes:
     if kernel.workgroup_size is None:
         raise Refusal(Reason.BAD_COMPILER_OUTPUT, f"{kernel.name} does not say what workgroup it needs")
-    x, y, z = kernel.workgroup_size
-    if (y, z) != (1, 1):
-        raise Refusal(Reason.BLOCK_NOT_1D, f"{x} x {y} x {z} work-items")
-    return x
+    return kernel.workgroup_size

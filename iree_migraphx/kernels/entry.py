@@ -118,6 +118,7 @@ def _describe(result: Kernel | Refusal, meta: dict[str, Any]) -> bytes:
         return result.code_object
     meta.update(kind="gpu", symbol=result.symbol, workgroups=result.workgroups, workgroup_size=result.workgroup_size)
     meta.update(operands=list(result.operands), resources=asdict(result.resources))
+    meta.update(workgroups_yz=list(result.workgroups_yz), workgroup_size_yz=list(result.workgroup_size_yz))
     return result.code_object
 
 
@@ -137,6 +138,7 @@ def _result(meta: Mapping[str, Any], kernel: bytes) -> Kernel | Refusal:
         meta["workgroup_size"],
         KernelResources(**meta["resources"]),
         tuple(meta["operands"]),
+        *_yz(meta),
     )
 
 
@@ -147,7 +149,12 @@ def _step(meta: Mapping[str, Any]) -> Launch | Fill | Copy:
         return Copy(Region(**meta["source"]), Region(**meta["target"]))
     pointers = tuple(Region(**region) for region in meta["pointers"])
     resources = KernelResources(**meta["resources"])
-    return Launch(meta["symbol"], meta["workgroups"], meta["workgroup_size"], resources, pointers)
+    return Launch(meta["symbol"], meta["workgroups"], meta["workgroup_size"], resources, pointers, *_yz(meta))
+
+
+def _yz(meta: Mapping[str, Any]) -> tuple[tuple[int, int], tuple[int, int]]:
+    (a, b), (c, d) = meta["workgroups_yz"], meta["workgroup_size_yz"]
+    return (a, b), (c, d)
 
 
 def _checksum(meta: Mapping[str, Any], kernel: bytes) -> str:

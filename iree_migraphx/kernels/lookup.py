@@ -34,6 +34,7 @@ def key_entries(
         "build": maker.identity,
         "flags": key_text(flags),
         "target": str(target),
+        **({"grids": "x, y and z"} if target.any_grid else {}),
         "cpu": host_cpu() if target.is_host else "",
         "symbol": request.symbol,
         "arguments": str(request.arguments),
@@ -112,7 +113,9 @@ class Lookup:
                 return accept_host(kept.vmfb, request)
             if isinstance(kept, GpuSequence):
                 return check_sequence(kept, self._target)
-            return check_code_object(kept.code_object, kept.symbol, kept.workgroups, kept.operands, self._target)
+            return check_code_object(
+                kept.code_object, kept.symbol, (kept.workgroups, *kept.workgroups_yz), kept.operands, self._target
+            )
         except Refusal as refusal:
             cache.discard(key, str(refusal))
             return None

@@ -48,7 +48,7 @@ class HostKernel:
 
 @dataclass(frozen=True, slots=True)
 class GpuKernel:
-    """A code object (ELF) that MIGraphX can launch, once, over whole arguments; grid and workgroups have one axis.
+    """A code object (ELF) that MIGraphX can launch, once, over whole arguments.
 
     Attributes:
         symbol: the kernel's symbol in the code object.
@@ -56,6 +56,8 @@ class GpuKernel:
         workgroup_size: work-items of a workgroup in x.
         operands: for each pointer the kernel takes, in order, which of the request's arguments it is. Every result is
             there once; an operand that the computation does not read is not.
+        workgroups_yz: number of workgroups in y and z; only a MIGraphX with patches/ launches others than 1.
+        workgroup_size_yz: work-items of a workgroup in y and z, likewise.
     """
 
     symbol: str
@@ -64,6 +66,8 @@ class GpuKernel:
     workgroup_size: int
     resources: KernelResources
     operands: tuple[int, ...]
+    workgroups_yz: tuple[int, int] = (1, 1)
+    workgroup_size_yz: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,8 @@ class Launch:
         workgroups: number of workgroups in x.
         workgroup_size: work-items of a workgroup in x.
         pointers: what the kernel's pointers are to, in order.
+        workgroups_yz: number of workgroups in y and z; only a MIGraphX with patches/ launches others than 1.
+        workgroup_size_yz: work-items of a workgroup in y and z, likewise.
     """
 
     symbol: str
@@ -91,6 +97,8 @@ class Launch:
     workgroup_size: int
     resources: KernelResources
     pointers: tuple[Region, ...]
+    workgroups_yz: tuple[int, int] = (1, 1)
+    workgroup_size_yz: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True, slots=True)

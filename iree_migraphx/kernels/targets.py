@@ -87,12 +87,14 @@ class Target:
         gfx: the processor; empty for the host.
         features: target features in the order of a target id, each with its sign: ("sramecc+", "xnack-").
         lds: bytes of local memory that one workgroup may have.
+        any_grid: the MIGraphX that is to launch the kernels takes grids and workgroups in y and z as well (patches/).
     """
 
     name: str
     gfx: str = ""
     features: tuple[str, ...] = ()
     lds: int = 0
+    any_grid: bool = False
 
     @property
     def is_host(self) -> bool:

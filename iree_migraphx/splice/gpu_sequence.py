@@ -26,14 +26,19 @@ def code_object(kernel: GpuKernel | Launch, elf: bytes, inputs: Sequence[Shape],
         inputs: shapes of what its pointers are to.
         output: the index of the result among these.
     """
+    sizes = (kernel.workgroup_size, *kernel.workgroup_size_yz)
+    totals = [count * size for count, size in zip((kernel.workgroups, *kernel.workgroups_yz), sizes, strict=True)]
+    more = {"global_y": totals[1], "global_z": totals[2], "local_y": sizes[1], "local_z": sizes[2]}
     return {
         "code_object": elf,
         "symbol_name": kernel.symbol,
-        "global": kernel.workgroups * kernel.workgroup_size,
-        "local": kernel.workgroup_size,
+        "global": totals[0],
+        "local": sizes[0],
         "expected_inputs": [shape_fields(shape) for shape in inputs],
         "output": shape_fields(inputs[output]),
         "output_arg": output,
+        # A MIGraphX without patches/ knows no such fields.
+        **(more if set(more.values()) != {1} else {}),
     }
 
 

@@ -239,7 +239,7 @@ def kernel(hal_text):
 
 def check(kernel, **changes):
     kernel = replace(kernel, **changes)
-    return check_code_object(kernel.code_object, kernel.symbol, kernel.workgroups, kernel.operands, GFX942)
+    return check_code_object(kernel.code_object, kernel.symbol, (kernel.workgroups, 1, 1), kernel.operands, GFX942)
 
 
 def test_a_checked_code_object_is_the_same_kernel(kernel):
@@ -248,7 +248,7 @@ def test_a_checked_code_object_is_the_same_kernel(kernel):
 
 def test_lds_within_the_limit(kernel):
     lds = kernel.resources.lds_bytes
-    arguments = (kernel.code_object, kernel.symbol, kernel.workgroups, kernel.operands)
+    arguments = (kernel.code_object, kernel.symbol, (kernel.workgroups, 1, 1), kernel.operands)
     assert check_code_object(*arguments, replace(GFX942, lds=lds)) == kernel
     with pytest.raises(Refusal, match=f"{lds} bytes; a workgroup on gfx942 has {lds - 1}") as raised:
         check_code_object(*arguments, replace(GFX942, lds=lds - 1))

@@ -21,7 +21,7 @@ from iree_migraphx.kernels.service import compile_kernels
 from iree_migraphx.kernels.targets import parse_target
 from iree_migraphx.options import Options
 
-from .sources import CRASHING, EXP, INVALID, TWO_DOTS, counting_compiler, dot, elementwise, fake_compiler
+from .sources import COPY, CRASHING, EXP, INVALID, TWO_DOTS, counting_compiler, dot, elementwise, fake_compiler
 
 GFX942 = parse_target("gfx942")
 DOT = dot()
@@ -73,7 +73,7 @@ def test_outcomes_come_in_the_order_of_the_requests(options):
     assert kinds[1] is Reason.COMPILE_ERROR
     assert kinds[2].startswith("iree_dot_add_dispatch_0")
     assert kinds[3] is Reason.COMPILER_CRASH
-    assert kinds[4] is Reason.MULTI_DISPATCH
+    assert kinds[4] == TWO_DOTS.symbol
     assert kinds[5].startswith("iree_exp_dispatch_0")
 
 
@@ -135,7 +135,7 @@ def test_flags_reach_the_compiler_and_are_not_tried_again_where_the_cache_has_ev
     assert not (path.parent / "called").exists()
 
 
-@pytest.mark.parametrize("request_", [INVALID, TWO_DOTS], ids=lambda request: request.symbol)
+@pytest.mark.parametrize("request_", [INVALID, COPY], ids=lambda request: request.symbol)
 def test_lasting_refusals_are_kept(request_, counted):
     options, runs = counted
     (first,) = compile_kernels([request_], GFX942, options)

@@ -1,0 +1,1 @@
+from kernels.conftest import hal_text  # noqa: F401
