@@ -216,10 +216,9 @@ class Report:
         return plain
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the JSON form to a file."""
+        """Write it to a file: as text (.txt), as a page to look at (.html), else as JSON."""
         with open(path, "w", encoding="utf-8") as file:
-            json.dump(self.to_json(), file, indent=1)
-            file.write("\n")
+            file.write(written([self], os.path.splitext(path)[1]) + "\n")
 
     def rows(self) -> list[tuple[str, ...]]:
         """The table: a line for each distinct kernel and provider, under `COLUMNS`."""
@@ -265,6 +264,20 @@ class Report:
         stream = io.StringIO()
         Console(file=stream, width=width, force_terminal=color, highlight=False).print(self.table())
         return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def written(reports: Sequence[Report], suffix: str = ".json") -> str:
+    """Reports as the text of a file: of several, the first with the others as its `checks`."""
+    if suffix == ".html":
+        from iree_migraphx.page import page
+
+        return page(reports)
+    if suffix == ".txt":
+        return "\n\n".join(f"{report.summary()}\n\n{report.as_text(width=160)}" for report in reports)
+    value = reports[0].to_json()
+    if len(reports) > 1:
+        value["checks"] = [report.to_json() for report in reports[1:]]
+    return json.dumps(value, indent=1)
 
 
 def finite(value: Any) -> Any:

@@ -179,7 +179,10 @@ def add_iree(parser: argparse.ArgumentParser, checks_only: bool = False) -> None
         )
     group.add_argument("--strict", action="store_true", help="whatever is left to MIGraphX is an error (exit status 3)")
     group.add_argument(
-        "--report", type=Path, metavar="FILE", help="write the report: .json or .txt; - is standard output"
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write the report: .json, .txt, or .html to look at; - is JSON on standard output",
     )
     group.add_argument("--cache-dir", type=Path, metavar="DIR", help="where kernels are kept (IREE_MIGRAPHX_CACHE_DIR)")
 
@@ -230,8 +233,8 @@ def report_of(arguments: argparse.Namespace) -> OutputFile | None:
         OptionError: it can't be written, or its name does not say in which form.
     """
     path: Path | None = arguments.report
-    if path is not None and path != Path("-") and path.suffix not in (".json", ".txt"):
-        raise OptionError(f"--report {path}: its name must end in .json or .txt")
+    if path is not None and path != Path("-") and path.suffix not in (".json", ".html", ".txt"):
+        raise OptionError(f"--report {path}: its name must end in .json, .html or .txt")
     return OutputFile.checked(path)
 
 
@@ -252,16 +255,9 @@ def default_target(name: str | None) -> target:
 
 def write_reports(file: OutputFile, reports: Sequence[Report]) -> None:
     """Write the first report, with the others as its checks."""
-    import json
+    from iree_migraphx.report import written
 
-    if file.path.suffix == ".txt":
-        text = "\n\n".join(f"{report.summary()}\n\n{report.as_text(width=160)}" for report in reports)
-    else:
-        value = reports[0].to_json()
-        if len(reports) > 1:
-            value["checks"] = [report.to_json() for report in reports[1:]]
-        text = json.dumps(value, indent=1)
-    file.write(f"{text}\n".encode())
+    file.write(f"{written(reports, file.path.suffix)}\n".encode())
 
 
 def _require_compiler(options: Options, needed: bool) -> None:

@@ -10,7 +10,7 @@ from splice.models import convolutions
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
-    """Three equal convolutions, one after the other: three subgraphs and one kernel."""
+    """Three convolutions, one after the other."""
     path = tmp_path_factory.mktemp("model") / "model.onnx"
     path.write_bytes(convolutions(count=3))
     return path

@@ -1,6 +1,7 @@
 """compile, run, perf and verify on a small model, with the real MIGraphX and the real compiler."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from splice.models import X, expected
 
 def test_compile_prints_a_line_for_each_kernel(command, model):
     out, err = command("compile", model, "--ref")
-    header, line = out.splitlines()
+    header, *lines = out.splitlines()
     assert header.split()[:2] == ["count", "operators"]
-    assert line.split() == ["3", "convolution", "add", "relu", "1x4x12x12", "float", "iree"]
+    assert {tuple(line.split()[1:]) for line in lines} == {("convolution", "add", "relu", "1x4x12x12", "float", "iree")}
+    assert sum(int(line.split()[0]) for line in lines) == 3
     assert "3 of 3 subgraphs on IREE (host)" in err
     first, *_, last = err.splitlines()
     assert first.startswith("Running [ MIGraphX Version: 2.")
@@ -33,10 +35,10 @@ def test_compile_for_devices_alone(command, model, tmp_path):
 def test_a_dry_run_compiles_nothing(command, model, tmp_path):
     out, err = command("compile", model, "--dry-run", "--cache-dir", tmp_path / "empty")
     assert out.splitlines()[1].endswith("undecided")
-    assert "3 subgraphs for IREE (host), 1 distinct kernels; 0 in the cache, 1 to be compiled" in err
+    assert re.search(r"3 subgraphs for IREE \(host\), (\d) distinct kernels; 0 in the cache, \1 to be compiled", err)
     assert not list(tmp_path.glob("empty/??/*"))
     command("compile", model)
-    assert "1 in the cache, 0 to be compiled" in command("run", model, "--dry-run")[1]
+    assert re.search(r"(\d) distinct kernels; \1 in the cache, 0 to be compiled", command("run", model, "--dry-run")[1])
     assert "in the cache" in command("compile", model, "--dry-run")[0]
 
 
@@ -166,10 +168,10 @@ def test_statistics_are_the_drivers():
 def test_verify(json_of, command, model):
     found = json_of("verify", model, "--seeds", 2, "--onnxruntime")
     kinds = [(each["name"], each["against"], each["seed"]) for each in found["comparisons"]]
-    assert kinds == [
-        *(("convolution_add_relu_1", "migraphx", seed) for seed in (0, 1)),
-        *(("output_0", against, seed) for seed in (0, 1) for against in ("migraphx", "onnxruntime")),
-    ]
+    assert kinds[:2] == [("convolution_add_relu_1", "migraphx", seed) for seed in (0, 1)]
+    assert kinds[-4:] == [("output_0", who, seed) for seed in (0, 1) for who in ("migraphx", "onnxruntime")]
+    kernels = found["reports"][0]["summary"]["distinct"]
+    assert len(kinds) == 2 * kernels + 4
     assert all(each["provider"] == "iree" and not each["problem"] for each in found["comparisons"])
     assert len({each["largest"] for each in found["comparisons"][:2]}) == 2
     out, _ = command("verify", model, "--seeds", 1, "--subgraph", "convolution_add_relu_1")
@@ -188,7 +190,8 @@ def test_verify_finds_a_difference(json_of, command, model, monkeypatch):
 def test_verify_says_what_was_not_compared(json_of, model):
     found = json_of("verify", model, "--limit", 0)
     assert found["comparisons"] == []
-    assert list(found["not_compared"]) == ["convolution_add_relu_1", "the model"]
+    first, *_, last = found["not_compared"]
+    assert (first, last) == ("convolution_add_relu_1", "the model")
 
 
 def test_nan_and_infinities_are_compared():
