@@ -15,7 +15,7 @@ from iree_migraphx.ir.loops import with_loops_like
 from iree_migraphx.ir.model import Program
 from iree_migraphx.ir.write import write_program
 from iree_migraphx.options import Options, mlir_settings
-from iree_migraphx.partition.migraphx_rules import Choice, accepts, choose, fuses, kind_of, mode
+from iree_migraphx.partition.migraphx_rules import Choice, accepts, choose, fuses, fuses_attention, kind_of, mode
 from iree_migraphx.partition.partition import partition, take_whole
 from iree_migraphx.partition.rules import Rules
 from iree_migraphx.partition.subgraph import Subgraph
@@ -108,6 +108,7 @@ def choose_parsed(program: Program, rules: Rules, eligible: str, gfx: str) -> tu
         rules,
         anchor=lambda i: rules.anchor(i) and accepts(i, instructions, mode(f"fused_{kind_of(i)}", gfx, settings)),
         pointwise=lambda i: rules.pointwise(i) and fuses(i, instructions),
+        attention=rules.attention if fuses_attention(gfx, settings) else None,
     )
     return partition(program, own)
 

@@ -6,7 +6,7 @@ The function's interface is described in kernels/model.py: a tensor an operand, 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.layout import physical_axes, physical_lens
 from iree_migraphx.ir.model import Instruction, Shape
-from iree_migraphx.lowering import anchors, pointwise, reshapers
+from iree_migraphx.lowering import anchors, attention, pointwise, reshapers
 from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.lowering.bindings import func, ir
 from iree_migraphx.lowering.builder import elementwise, materialise, tensor_type
@@ -25,6 +25,8 @@ from iree_migraphx.lowering.pooling import POOLING
 from iree_migraphx.lowering.reductions import REDUCTIONS
 from iree_migraphx.lowering.types import is_float
 from iree_migraphx.lowering.view import View
+from iree_migraphx.partition.attention import attention_of
+from iree_migraphx.partition.rules import Attention
 from iree_migraphx.partition.subgraph import Subgraph
 
 
@@ -80,6 +82,30 @@ def supports_anchor(instruction: Instruction) -> bool:
 def supports_reshaper(instruction: Instruction) -> bool:
     """Whether this instruction may be fused as a mere change of view."""
     return instruction.name in reshapers.RESHAPERS and len(instruction.inputs) == 1
+
+
+def supports_attention(found: Attention, known: Mapping[str, Instruction], form: Form) -> bool:
+    """Whether an attention can be lowered as a whole, among instructions given by their ids."""
+    if form is Form.CHANNELS_LAST:
+        members = (known[value] for value in found.members)
+        return all(supports_anchor(i) or supports_extra(i, [known[value].shape for value in i.inputs]) for i in members)
+    try:
+        attention.check(found, _numbers(found, known))
+    except Refusal:
+        return False
+    return True
+
+
+def _numbers(found: Attention, known: Mapping[str, Instruction]) -> dict[str, float]:
+    """The scalar constants that an attention reads, through their broadcasts."""
+    numbers = {}
+    for value in {value for step in found.chain for value in step.inputs}:
+        source = known[value]
+        while supports_reshaper(source):
+            source = known[source.inputs[0]]
+        if source.literal is not None and source.literal.shape.elements == 1:
+            numbers[value] = float(source.literal.array().reshape(-1)[0])
+    return numbers
 
 
 def supports_extra(instruction: Instruction, operands: Sequence[Shape]) -> bool:
@@ -138,6 +164,8 @@ def lower(subgraph: Subgraph, symbol: str, form: Form = Form.OPERANDS) -> str:
 def _emit_body(subgraph: Subgraph, arguments: Sequence[ir.Value], form: Form) -> list[ir.Value]:
     values: dict[str, _Value] = {}
     tensors = iter(arguments)
+    fused = _attentions(subgraph, form)
+    inside = {member for found in fused.values() for member in found.members}
     for instruction in subgraph.body.instructions:
         name = instruction.name
         if name == "@return":
@@ -149,9 +177,40 @@ def _emit_body(subgraph: Subgraph, arguments: Sequence[ir.Value], form: Form) ->
             values[instruction.id] = _Leaf(view, shape.type)
         elif name == "@literal":
             values[instruction.id] = _scalar(instruction)
-        else:
+        elif instruction.id in fused:
+            values[instruction.id] = _attention(fused[instruction.id], values)
+        elif instruction.id not in inside:
             values[instruction.id] = _compute(instruction, [values[i] for i in instruction.inputs], form)
     raise Refusal(Reason.LOWERING_ERROR, f"the body of {subgraph.name} returns nothing")
+
+
+def _attentions(subgraph: Subgraph, form: Form) -> dict[str, Attention]:
+    """What is one operation, by the id of its last instruction; none on CPUs, which want it in single steps."""
+    if form is Form.CHANNELS_LAST:
+        return {}
+    known = subgraph.body.by_id()
+    found = (attention_of(instruction, known, pointwise.supports) for instruction in known.values())
+    return {each.output.id: each for each in found if each is not None and _stays_inside(each, known.values())}
+
+
+def _stays_inside(found: Attention, everything: Iterable[Instruction]) -> bool:
+    inner = found.members - {found.output.id}
+    return all(i.id in found.members or inner.isdisjoint(i.inputs) for i in everything)
+
+
+def _attention(found: Attention, values: Mapping[str, _Value]) -> _Value:
+    attention.check(found, {key: value.value for key, value in values.items() if isinstance(value, _Scalar)})
+    scores = attention.Scores()
+    for step, place in found.steps():
+        others = {at: values[value] for at, value in enumerate(step.inputs) if at != place}
+        scores.apply(step, {at: _number_or_view(value) for at, value in others.items()})
+    q, k = (_materialise(values[value]) for value in found.scores.inputs)
+    v = _materialise(values[found.output.inputs[1]])
+    return _Leaf(attention.attention(q, k, v, scores, found.output), found.output.shape.type)
+
+
+def _number_or_view(value: _Value) -> View | float:
+    return float(value.value) if isinstance(value, _Scalar) else _materialise(value)
 
 
 def _compute(instruction: Instruction, operands: list[_Value], form: Form) -> _Value:

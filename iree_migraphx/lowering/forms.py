@@ -46,6 +46,7 @@ def rules(form: Form, standard_operands: bool, extra: bool = False, least_work: 
         channels_last=lambda instruction: form is Form.CHANNELS_LAST and anchors.channels_last(instruction),
         keeps_order=lambda instruction: instruction.name in KEEP_ORDER or pointwise.supports(instruction),
         extra=_extra(least_work) if extra else None,
+        attention=lambda found, known: emit.supports_attention(found, known, form),
     )
 
 

@@ -38,15 +38,18 @@ class Surroundings:
     read: set[str]
 
 
-def grow(anchor: Instruction, around: Surroundings, rules: Rules) -> list[str]:
-    """The ids of the anchor and what is fused behind it, in execution order; the last is the one result."""
+def grow(anchor: Instruction, around: Surroundings, rules: Rules, core: Sequence[str] = ()) -> list[str]:
+    """The ids of the anchor and what is fused behind it, in execution order; the last is the one result.
+
+    With `core`, of several instructions of which the anchor gives the one result.
+    """
     candidates = _followers(anchor, around, rules)
-    best = [anchor.id]
-    ancestors: dict[str, frozenset[str]] = {anchor.id: frozenset([anchor.id])}
+    best = [*core] or [anchor.id]
+    ancestors: dict[str, frozenset[str]] = {anchor.id: frozenset(best)}
     for candidate in candidates:
         inside = frozenset([candidate.id]).union(*(ancestors[i] for i in candidate.inputs if i in ancestors))
         ancestors[candidate.id] = inside
-        if len(inside) > len(best) and rules.pointwise(candidate) and _one_result(candidate.id, inside, around):
+        if len(inside) > len(best) and rules.pointwise(candidate) and one_result(candidate.id, inside, around):
             best = sorted(inside, key=lambda value: around.index[value])
     return best
 
@@ -101,7 +104,7 @@ def _last_user(value: str, around: Surroundings) -> int:
     return max((around.index[user.id] for user in around.users[value]), default=-1)
 
 
-def _one_result(result: str, inside: frozenset[str], around: Surroundings) -> bool:
+def one_result(result: str, inside: frozenset[str], around: Surroundings) -> bool:
     """Nobody outside reads any value of the set but the result."""
     return all(
         value == result or (value not in around.pinned and all(user.id in inside for user in around.users[value]))

@@ -68,6 +68,13 @@ def mode(option: str, gfx: str, settings: MlirSettings) -> Mode:
     return Mode.NONE if option == "convolution_backwards" else Mode.FAST
 
 
+def fuses_attention(gfx: str, settings: MlirSettings) -> bool:
+    """Whether two dots with a softmax between them go to rocMLIR as one (mlir_attention_enabled)."""
+    if settings.disabled or "attention" in settings.rejected:
+        return False
+    return gfx.startswith("gfx94") or "attention" in settings.requested
+
+
 def choose(program: Program, gfx: str, settings: MlirSettings) -> Choice:
     """Apply the rules to MIGraphX's fused program.
 

@@ -12,6 +12,7 @@ import msgpack
 from iree_migraphx.ir.layout import in_order
 from iree_migraphx.ir.model import Instruction, Literal, Module, Program, Shape
 from iree_migraphx.ir.operators import PRODUCTS
+from iree_migraphx.partition.attention import core_of
 from iree_migraphx.partition.extra import regions, telling
 from iree_migraphx.partition.grow import Surroundings, grow, reshapers_before
 from iree_migraphx.partition.rules import Rules
@@ -39,6 +40,13 @@ def partition(
     counts: Counter[str] = Counter()
     found: list[Subgraph] = []
     for around in _surroundings(program):
+        if within is None:
+            for instruction in around.module.instructions:
+                core = core_of(instruction, around, rules)
+                if core is not None:
+                    core = grow(instruction, around, rules, core)
+                    around.taken.update(core)
+                    found.append(_subgraph(around.instructions[core[0]], core, around, rules, counts))
         for instruction in around.module.instructions:
             if not rules.anchor(instruction) or instruction.id in around.taken:
                 continue

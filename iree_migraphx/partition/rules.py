@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from iree_migraphx.ir.model import Instruction, Shape
@@ -29,6 +29,30 @@ class Extra:
 
 
 @dataclass(frozen=True, slots=True)
+class Attention:
+    """One attention pattern of a module.
+
+    Attributes:
+        scores: the dot of queries and keys.
+        chain: the pointwise instructions from there to softmax, in order, each reading the one before.
+        output: the dot of softmax's result and the values.
+        members: ids of all of these and of softmax, in no order.
+    """
+
+    scores: Instruction
+    chain: tuple[Instruction, ...]
+    output: Instruction
+    members: frozenset[str]
+
+    def steps(self) -> Iterator[tuple[Instruction, int]]:
+        """The chain with the place of the scores among each one's operands."""
+        before = self.scores.id
+        for step in self.chain:
+            yield step, step.inputs.index(before)
+            before = step.id
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """The choices that a partition is made by.
 
@@ -44,6 +68,7 @@ class Rules:
         channels_last: an anchor whose result comes channels-last.
         keeps_order: an operator whose result's axes lie in memory in the order of its operands' axes.
         extra: for subgraphs without an anchor; None where there are to be none.
+        attention: such a pattern, among instructions by their ids, is one subgraph; None where there is to be none.
     """
 
     anchor: Predicate
@@ -55,3 +80,4 @@ class Rules:
     channels_last: Predicate
     keeps_order: Predicate
     extra: Extra | None = None
+    attention: Callable[[Attention, Mapping[str, Instruction]], bool] | None = None

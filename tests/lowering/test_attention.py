@@ -1,0 +1,212 @@
+"""Attention in every form, as one operation of IREE and step by step, against MIGraphX."""
+
+import numpy as np
+import pytest
+
+from iree_migraphx.errors import Reason, Refusal
+from iree_migraphx.ir.model import DTYPES
+from iree_migraphx.lowering import forms
+from iree_migraphx.lowering.anchors import Form
+from iree_migraphx.lowering.emit import lower
+from iree_migraphx.partition.partition import take_whole
+from programs import Builder, kernels_of, on_iree, on_ref, operands_of, parameters, subgraphs_of
+
+HALF, FLOAT = "half_type", "float_type"
+
+
+def softmax_in_steps(b, scores, lens, type_, wide=False):
+    """What MIGraphX's gpu target makes of a softmax: in float, its sum over powers that are computed once more."""
+    if wide and type_ != FLOAT:
+        scores = b.op("convert", scores, target_type=2)
+    largest = b.spread(b.op("reduce_max", scores, axes=[len(lens) - 1]), lens)
+    powers = b.op("exp", b.op("sub", scores, largest))
+    again = b.op("exp", b.op("sub", scores, largest)) if wide else powers
+    total = b.spread(b.op("reduce_sum", again, axes=[len(lens) - 1]), lens)
+    weights = b.op("div", powers, total)
+    return b.op("convert", weights, target_type=1) if wide and type_ != FLOAT else weights
+
+
+def program(
+    batch=(2, 3), m=5, d=4, k=7, n=6, type_=FLOAT, before=None, steps=None, behind=None, strides=(None, None, None)
+):
+    """softmax(before(q k)) v; queries and keys as transposes where `strides` say so."""
+    b = Builder()
+    q = b.param("q", (*batch, m, d), type_, strides[0])
+    keys = b.param("k", (*batch, d, k), type_, strides[1])
+    v = b.param("v", (*batch, k, n), type_, strides[2])
+    lens = (*batch, m, k)
+    scores = b.op("dot", q, keys)
+    if before is not None:
+        scores = before(b, scores, lens, type_)
+    rank = len(lens)
+    weights = b.op("softmax", scores, axis=rank - 1) if steps is None else steps(b, scores, lens, type_)
+    result = b.op("dot", weights, v)
+    return b.build(behind(b, result, (*batch, m, n), type_) if behind is not None else result)
+
+
+def scaled(b, scores, lens, type_, by=0.5):
+    return b.op("mul", scores, b.spread(b.literal(by, type_), lens))
+
+
+def divided_and_masked(b, scores, lens, type_):
+    scores = b.op("div", scores, b.spread(b.literal(2.0, type_), lens))
+    return b.op("add", scores, b.spread(b.param("mask", (lens[0], 1, 1, lens[-1]), type_), lens))
+
+
+def subtracted(b, scores, lens, type_):
+    return b.op("sub", scaled(b, scores, lens, type_), b.spread(b.param("bias", lens[1:], type_), lens))
+
+
+def selected(value, inverted=False):
+    def where(b, scores, lens, type_):
+        condition = b.spread(b.param("where", lens[-2:], "bool_type"), lens)
+        other = b.spread(b.literal(value, type_), lens)
+        values = (other, scores) if inverted else (scores, other)
+        return b.op("where", condition, *values)
+
+    return where
+
+
+def causal(b, scores, lens, type_):
+    """As in GPT-2, with what is cached before the first query."""
+    m, k = lens[-2:]
+    hidden = b.literal(np.arange(k) > np.arange(m).reshape(m, 1) + k - m, "bool_type")
+    other = b.spread(b.literal(-65504.0, type_), lens)
+    return b.op("where", b.spread(hidden, lens), other, scaled(b, scores, lens, type_))
+
+
+def bias_and_mask(b, scores, lens, type_):
+    scores = b.op("add", b.spread(b.param("bias", lens[1:], type_), lens), scaled(b, scores, lens, type_, 0.7))
+    return selected(-np.inf)(b, scores, lens, type_)
+
+
+def heads_together(b, value, lens, type_):
+    """What transformers do behind attention."""
+    value = b.op("contiguous", b.op("transpose", value, permutation=[0, 2, 1, 3]))
+    value = b.op("reshape", value, dims=[lens[0], lens[2], lens[1] * lens[3]])
+    return b.op("relu", value)
+
+
+PROGRAMS = {
+    "plain": program(),
+    "half": program(type_=HALF, before=scaled),
+    "steps": program(before=scaled, steps=softmax_in_steps),
+    "steps-half": program(
+        type_=HALF, before=scaled, steps=lambda b, s, lens, type_: softmax_in_steps(b, s, lens, type_, wide=True)
+    ),
+    "steps-again": program(steps=lambda b, s, lens, type_: softmax_in_steps(b, s, lens, type_, wide=True)),
+    "mask": program(before=divided_and_masked),
+    "mask-half": program(type_=HALF, before=divided_and_masked),
+    "subtracted": program(before=subtracted),
+    "where-inf": program(before=selected(-np.inf)),
+    "where-far": program(before=selected(-1e9)),
+    "where-far-half": program(type_=HALF, before=selected(-65504.0, inverted=True)),
+    "causal": program(m=4, k=4, before=causal),
+    "causal-cache": program(m=1, k=9, type_=HALF, before=causal),
+    "several-masks": program(before=bias_and_mask),
+    "one-head": program(batch=(1, 1)),
+    "no-batch": program(batch=()),
+    "one-batch": program(batch=(1, 4), before=divided_and_masked),
+    "rank-5": program(batch=(2, 1, 3)),
+    "long": program(batch=(1, 2), m=65, d=16, k=129, n=16, type_=HALF, before=scaled),
+    "one-key": program(k=1),
+    "transposed": program(strides=((60, 4, 12, 1), (84, 28, 1, 4), (126, 6, 18, 1))),
+    "heads-together": program(before=scaled, behind=heads_together),
+}
+
+
+CASES = [(name, form) for name in PROGRAMS for form in Form if (name, form) != ("one-key", Form.OPERANDS)]
+
+
+def inputs_of(program):
+    """Random numbers; of conditions one row is false everywhere, and a mask hides some keys."""
+    random = np.random.default_rng(3)
+    inputs = {}
+    for name, shape in parameters(program).items():
+        value = random.standard_normal(shape.lens)
+        if name == "where":
+            value = random.random(shape.lens) < 0.6
+            value[0, :], value[-1, :] = False, True
+        elif name == "mask":
+            value = np.where(random.random(shape.lens) < 0.3, -np.inf, value)
+            value[-1] = value[-1] if len(value) == 1 else -np.inf
+        inputs[name] = value.astype(shape.dtype)
+    return inputs
+
+
+def only(program, form=Form.OPERANDS):
+    (subgraph,) = subgraphs_of(program, form, standard_operands=form is Form.CHANNELS_LAST)
+    return subgraph
+
+
+def whole(program):
+    """All of a program that is one attention, whatever can be made of it."""
+    core = [i.id for i in program.main.instructions if not i.name.startswith("@")]
+    (subgraph,) = take_whole(program, forms.rules(Form.OPERANDS, standard_operands=False), [core])
+    return subgraph
+
+
+@pytest.fixture(scope="module")
+def kernels(kernel_options):
+    return {
+        form: kernels_of([only(PROGRAMS[name], form) for name, each in CASES if each is form], form, kernel_options)
+        for form in Form
+    }
+
+
+@pytest.mark.parametrize("name, form", CASES, ids=lambda value: getattr(value, "value", value))
+def test_attention(kernels, name, form):
+    program = PROGRAMS[name]
+    subgraph = only(program, form)
+    assert subgraph.operators.count("dot") == 2
+    kernel = kernels[form][subgraph.key].kernel
+    assert not isinstance(kernel, Refusal), kernel
+    inputs = inputs_of(program)
+    actual = on_iree(subgraph, kernel, operands_of(subgraph, program, inputs)).astype(np.float64)
+    expected = on_ref(program, inputs)[0].astype(np.float64)
+    # MIGraphX rounds the scores (some 5) and the weights; IREE the scaled queries and the weights.
+    type_ = program.main.by_id()[subgraph.result].shape.type
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=16 * np.finfo(DTYPES[type_]).eps)
+    if name in ("mask", "where-inf"):
+        assert np.isnan(expected).any()
+    assert not np.isnan(expected).all()
+
+
+def test_one_operation_of_iree():
+    assert "iree_linalg_ext.attention" in lower(only(PROGRAMS["steps-half"]), "kernel")
+    assert "iree_linalg_ext" not in lower(only(PROGRAMS["half"], Form.CHANNELS_LAST), "kernel", Form.CHANNELS_LAST)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        program(before=lambda b, s, lens, type_: b.op("tanh", s)),
+        program(before=selected(-5.0)),
+        program(before=lambda b, s, lens, type_: scaled(b, divided_and_masked(b, s, lens, type_), lens, type_)),
+        program(before=lambda b, s, lens, type_: b.op("sub", b.param("bias", lens, type_), s)),
+        PROGRAMS["one-key"],
+    ],
+    ids=["no-place", "near", "scale-behind-mask", "subtracted-from", "one-key"],
+)
+def test_what_gpus_compute_apart(program):
+    """IREE's operation has no place for it: MIGraphX's own fusion is refused, and else each dot is a subgraph."""
+    with pytest.raises(Refusal, match="attention") as refusal:
+        lower(whole(program), "kernel")
+    assert refusal.value.reason is Reason.UNSUPPORTED_OPERATOR
+    assert len(subgraphs_of(program)) == 2
+    assert only(program, Form.CHANNELS_LAST)
+
+
+def test_scores_that_others_read_are_no_attention():
+    b = Builder()
+    scores = b.op("dot", b.param("q", (3, 4)), b.param("k", (4, 5)))
+    result = b.op("dot", b.op("softmax", scores, axis=1), b.param("v", (5, 6)))
+    program = b.build(scores, result)
+    assert all(subgraph.operators.count("dot") == 1 for subgraph in subgraphs_of(program))
+
+
+def test_softmax_over_another_axis_is_no_attention():
+    b = Builder()
+    scores = b.op("dot", b.param("q", (3, 4)), b.param("k", (4, 5)))
+    program = b.build(b.op("dot", b.op("softmax", scores, axis=0), b.param("v", (5, 6))))
+    assert all(subgraph.operators.count("dot") == 1 for subgraph in subgraphs_of(program))
