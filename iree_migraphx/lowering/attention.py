@@ -73,9 +73,7 @@ class Scores:
         """
         first = next(iter(others.values()), None)
         if isinstance(first, View) and first.lens != step.shape.lens:
-            raise Refusal(
-                Reason.UNSUPPORTED_OPERATOR, f"{step.name} over {list(first.lens)} before softmax in attention"
-            )
+            raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"{step.name} of {list(first.lens)} in attention")
         match step.name, [*others]:
             case "convert", _ if step.shape.type in TYPES:
                 return

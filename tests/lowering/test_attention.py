@@ -142,7 +142,7 @@ def only(program, form=Form.OPERANDS):
 def whole(program):
     """All of a program that is one attention, whatever can be made of it."""
     core = [i.id for i in program.main.instructions if not i.name.startswith("@")]
-    (subgraph,) = take_whole(program, forms.rules(Form.OPERANDS, standard_operands=False), [core])
+    (subgraph,) = take_whole(program, forms.rules(Form.OPERANDS, standard_operands=False), [(core, core[-1:])])
     return subgraph
 
 
