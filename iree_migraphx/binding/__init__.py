@@ -22,6 +22,7 @@ from iree_migraphx.binding.files import (
     save_buffer,
     to_official,
 )
+from iree_migraphx.binding.gpu_memory import allocate_gpu, from_gpu, gpu_sync, to_gpu
 from iree_migraphx.binding.modules import instruction_ref, module, op
 from iree_migraphx.binding.parse import parse_onnx, parse_onnx_buffer, parse_tf
 from iree_migraphx.binding.programs import program
@@ -31,15 +32,18 @@ from iree_migraphx.binding.targets import get_target, target
 
 __all__ = [
     "CustomOp",
+    "allocate_gpu",
     "argument",
     "argument_from_pointer",
     "autocast_fp8",
     "create_argument",
     "dynamic_dimension",
     "fill_argument",
+    "from_gpu",
     "from_official",
     "generate_argument",
     "get_target",
+    "gpu_sync",
     "instruction_ref",
     "load",
     "load_buffer",
@@ -60,6 +64,7 @@ __all__ = [
     "save_buffer",
     "shape",
     "target",
+    "to_gpu",
     "to_official",
 ]
 

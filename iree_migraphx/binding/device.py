@@ -40,7 +40,7 @@ def current_device() -> Device:
     Raises:
         TargetError: there is no GPU, or the driver has several kinds and can't say which one is meant.
     """
-    hip = _hip()
+    hip = loaded_hip()
     if hip is not None:
         return _hip_device(hip)
     found = list(dict.fromkeys(_driver_gpus(KFD_NODES)))
@@ -56,12 +56,13 @@ def choose_device(number: int) -> None:
     Raises:
         TargetError: there is no such device.
     """
-    hip = _hip()
+    hip = loaded_hip()
     if hip is None or hip.hipSetDevice(c_int(number)):
         raise TargetError(f"HIP can't use the device number {number}")
 
 
-def _hip() -> ctypes.CDLL | None:
+def loaded_hip() -> ctypes.CDLL | None:
+    """HIP, where this process has loaded it."""
     paths = library.mapped_files("libamdhip64")
     return ctypes.CDLL(paths[0]) if paths else None
 

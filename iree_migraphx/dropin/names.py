@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_GPU = "only ROCm's Python module of a build with the gpu target does"
+_GPU = "it was built without the gpu target"
 _MODULE = "only ROCm's Python module does, which is not installed; the C interface has nothing like it"
 
 #: Every name that some release has.

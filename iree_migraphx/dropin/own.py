@@ -9,6 +9,7 @@ from typing import ParamSpec
 from iree_migraphx import binding
 from iree_migraphx.binding import (
     CustomOp,
+    allocate_gpu,
     argument,
     argument_from_pointer,
     autocast_fp8,
@@ -16,9 +17,12 @@ from iree_migraphx.binding import (
     create_argument,
     dynamic_dimension,
     fill_argument,
+    from_gpu,
     generate_argument,
     get_target,
+    gpu_sync,
     instruction_ref,
+    library,
     module,
     op,
     own_program,
@@ -32,6 +36,7 @@ from iree_migraphx.binding import (
     save_buffer,
     shape,
     target,
+    to_gpu,
     to_official,
 )
 from iree_migraphx.dropin.names import C_FUNCTIONS
@@ -41,15 +46,18 @@ _P = ParamSpec("_P")
 
 __all__ = [
     "CustomOp",
+    "allocate_gpu",
     "argument",
     "argument_from_pointer",
     "autocast_fp8",
     "create_argument",
     "dynamic_dimension",
     "fill_argument",
+    "from_gpu",
     "from_official",
     "generate_argument",
     "get_target",
+    "gpu_sync",
     "instruction_ref",
     "load",
     "load_buffer",
@@ -70,6 +78,7 @@ __all__ = [
     "save_buffer",
     "shape",
     "target",
+    "to_gpu",
     "to_official",
 ]
 
@@ -141,4 +150,6 @@ def available() -> list[str]:
     missing = {name for name, function in C_FUNCTIONS.items() if not capi.has(function)}
     if not binding.official.installed():
         missing.add("autocast_fp8")
+    if "gpu" not in library.known_targets():
+        missing.update(("allocate_gpu", "from_gpu", "gpu_sync", "to_gpu"))
     return [name for name in __all__ if name not in missing]

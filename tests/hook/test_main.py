@@ -36,7 +36,8 @@ sys.exit(7)
 
 def python(*arguments, folder=None, path=()):
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, *map(str, path)]), "IREE_MIGRAPHX_QUIET": "1"}
+    paths = [here, *map(str, path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "IREE_MIGRAPHX_QUIET": "1"}
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
