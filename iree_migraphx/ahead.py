@@ -28,7 +28,7 @@ def find_subgraphs(program: binding.program, how: How, options: Options) -> Save
         Refusal: IREE does not know the device, or there is none.
         MigraphxError: MIGraphX can't use the gpu.
     """
-    configure(options.debug_level)
+    configure(options.debug_level, options.log)
     target = binding.get_target("gpu")
     job = Job(options, target.name, lambda: binding.save_buffer(program))
     device = gpu.device_target(options)
@@ -47,7 +47,7 @@ def compile_subgraphs(saved: SavedSubgraphs, options: Options) -> Report:
         OptionError: another setting that can't be used.
         CompilerNotFoundError: no working iree-compile.
     """
-    configure(options.debug_level)
+    configure(options.debug_level, options.log)
     job = Job(replace(options, arch=saved.arch), "gpu", bytes, checked_only=True)
     target = job.target()
     nothing = Program(*saved.version, {"main": Module("main", ())})

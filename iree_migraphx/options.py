@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from iree_migraphx.config import BETWEEN, Flags, did_you_mean, read_config
 from iree_migraphx.errors import OptionError
+from iree_migraphx.logs import parse_levels
 from iree_migraphx.selection import Pattern
 
 _TRUE = {"1", "on", "true", "yes"}
@@ -29,6 +30,8 @@ class Options:
     Attributes:
         disable: leave everything to MIGraphX (IREE_DISABLE=1).
         debug: 0 one line, 1 what happens, 2 everything, on stderr (IREE_DEBUG); None is 0 with progress.
+        log: other levels for some stages, "kernels=debug,from_migraphx=error" (IREE_MIGRAPHX_LOG; the names are in
+            docs/debugging.md).
         iree_bin: the compiler, or the folder it is in (IREE_BIN); None searches IREE_TOOL_PATH, the wheel, PATH.
         iree_tool_path: a folder with IREE's tools (IREE_TOOL_PATH), searched after `iree_bin`.
         flags: extra flags for iree-compile (from the YAML file that IREE_CONFIG names); a tuple is for every kernel.
@@ -66,6 +69,7 @@ class Options:
 
     disable: bool = False
     debug: int | None = None
+    log: str = ""
     iree_bin: Path | None = None
     iree_tool_path: Path | None = None
     flags: tuple[str, ...] | Flags = ()
@@ -89,6 +93,7 @@ class Options:
 
     def __post_init__(self) -> None:
         _require(self.debug in (None, 0, 1, 2), "debug (IREE_DEBUG)", self.debug, "0, 1 or 2")
+        parse_levels(self.log)
         _require(self.eligible in (None, "migraphx", "all"), "eligible", self.eligible, '"migraphx" or "all"')
         for pattern in (*self.include, *self.exclude):
             Pattern.parse(pattern)
@@ -276,6 +281,7 @@ def _patterns(name: str, text: str) -> tuple[str, ...]:
 _VARIABLES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "IREE_DISABLE": ("disable", _bool),
     "IREE_DEBUG": ("debug", _int),
+    "IREE_MIGRAPHX_LOG": ("log", lambda name, text: text),
     "IREE_BIN": ("iree_bin", lambda name, text: Path(text)),
     "IREE_TOOL_PATH": ("iree_tool_path", lambda name, text: Path(text)),
     "IREE_CONFIG": ("flags", lambda name, text: Path(text)),

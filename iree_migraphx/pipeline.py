@@ -24,7 +24,7 @@ from iree_migraphx.options import Options
 from iree_migraphx.partition.choice import excluded
 from iree_migraphx.partition.layouts import with_layouts
 from iree_migraphx.partition.partition import has_dynamic_shapes, partition
-from iree_migraphx.partition.subgraph import Subgraph
+from iree_migraphx.partition.subgraph import Subgraph, shape_text
 from iree_migraphx.plan import Found, How, Plan
 from iree_migraphx.report import Report
 from iree_migraphx.verdict import graph, subgraph_reports
@@ -35,6 +35,23 @@ if TYPE_CHECKING:
     from iree_migraphx.splice.placeholder import Failed
 
 log = logging.getLogger(__name__)
+_partition_log = logging.getLogger("iree_migraphx.partition")
+
+#: Stage of the report -> the logger that tells of it.
+_LOGGERS = {
+    "save": "binding",
+    "read": "ir",
+    "fold": "ir",
+    "capture": "capture",
+    "import": "lowering",
+    "partition": "partition",
+    "lower": "lowering",
+    "compile": "kernels",
+    "verify": "splice",
+    "splice": "splice",
+    "write": "ir",
+    "migraphx": "binding",
+}
 
 
 def compile(  # noqa: A001 -- the name that users know
@@ -65,7 +82,7 @@ def compile(  # noqa: A001 -- the name that users know
         MigraphxError: MIGraphX itself can't compile the program.
     """
     options = Options.resolve() if options is None else options
-    configure(options.debug_level)
+    configure(options.debug_level, options.log)
     program, target = binding.own_program(program), binding.own_target(target)
     how = How(offload_copy, fast_math, exhaustive_tune)
     compiled = program.copy()
@@ -98,7 +115,7 @@ def compile_into(
         options: settings; those of the environment by default.
     """
     options = Options.resolve() if options is None else options
-    configure(options.debug_level)
+    configure(options.debug_level, options.log)
     job = Job(options, migraphx_target, source)
     if not (job.wanted() and job.swapped(how, take)):
         with job.stage("migraphx"):
@@ -262,6 +279,9 @@ class Job:
                 chosen = gpu.choose_captured(found, rules, eligible, target.gfx)
             else:
                 chosen = gpu.choose_parsed(program, rules, eligible, target.gfx)
+        for subgraph in chosen:
+            operands = ", ".join(shape_text(parameter.shape) for parameter in subgraph.parameters)
+            _partition_log.debug("%s: %s of %s", subgraph.name, " ".join(subgraph.operators), operands)
         return Found(program, chosen, found is not None)
 
     def lowered(self, program: Program, subgraphs: Sequence[Subgraph], target: Target, captured: bool) -> Plan:
@@ -358,7 +378,7 @@ class Job:
         finally:
             seconds = time.perf_counter() - start
             self.report.seconds[name] = self.report.seconds.get(name, 0.0) + seconds
-            log.info("%s took %.3f s", name, seconds)
+            logging.getLogger(f"iree_migraphx.{_LOGGERS[name]}").info("%s took %.3f s", name, seconds)
 
     def conclude(
         self,

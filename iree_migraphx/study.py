@@ -32,7 +32,7 @@ class Study:
 def study(program: binding.program, arch: str, options: Options | None = None) -> Study:
     """As `check`, with the subgraphs, their MLIR and the kernels themselves."""
     options = Options.resolve() if options is None else options
-    configure(options.debug_level)
+    configure(options.debug_level, options.log)
     job = Job.for_arch(program, arch, options)
     target = job.target()
     plan = job.plan(target)
@@ -68,7 +68,7 @@ def preview(
     from iree_migraphx.kernels.preview import kept_kernels
 
     options = Options.resolve() if options is None else options
-    configure(options.debug_level)
+    configure(options.debug_level, options.log)
     if arch is not None:
         job = Job.for_arch(program, arch, options)
     elif target is not None:

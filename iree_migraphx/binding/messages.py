@@ -7,6 +7,7 @@ assertion prints before it ends the process is lost with it: IREE_DEBUG=2 leaves
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import sys
@@ -14,7 +15,9 @@ import threading
 from collections.abc import Iterator
 
 from iree_migraphx import options
+from iree_migraphx.logs import FROM_MIGRAPHX
 
+_log = logging.getLogger(FROM_MIGRAPHX)
 _LOCK = threading.RLock()
 # api.cpp's try_: "<C function>: Error: <what>"; an exception of MIGraphX's starts with "<file>:<line>: <function>: ".
 _ERROR = re.compile(r"^migraphx_\w+: Error: ", re.MULTILINE)
@@ -69,10 +72,9 @@ def capture(descriptor: int) -> Iterator[Captured]:
 
 
 def pass_on(text: str) -> None:
-    """Write text where MIGraphX would have: to the real stderr."""
-    if text:
-        with contextlib.suppress(OSError):
-            os.write(2, text.encode())
+    """Pass on what MIGraphX printed during a call that succeeded: as a warning, which ends on stderr by default."""
+    if text.strip():
+        _log.warning("%s", text.rstrip("\n"))
 
 
 def _flush_python(descriptor: int) -> None:

@@ -15,6 +15,7 @@ import iree_migraphx
 from iree_migraphx import binding
 from iree_migraphx.binding import device
 from iree_migraphx.errors import HelperError, IreeMigraphxError
+from iree_migraphx.logs import FROM_MIGRAPHX
 
 #: Exit status where MIGraphX or the device said no, with the reason on standard error.
 _REFUSED = 3
@@ -22,6 +23,7 @@ _REFUSED = 3
 _LONGEST_DETAIL = 600
 
 _log = logging.getLogger(__name__)
+_from_migraphx = logging.getLogger(FROM_MIGRAPHX)
 
 
 def run_helper(
@@ -57,7 +59,9 @@ def run_helper(
             if stdin is not None:
                 stdin.close()
     lines = [line.strip() for line in errors.decode(errors="replace").splitlines() if line.strip()]
-    _log.debug("%s ended with status %d: %s", module, process.returncode, "\n".join(lines))
+    _log.debug("%s ended with status %d", module, process.returncode)
+    if lines:
+        _from_migraphx.debug("%s", "\n".join(lines))
     if process.returncode:
         _raise(process.returncode, lines)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from iree_migraphx.errors import Reason, Refusal
@@ -11,6 +12,9 @@ from iree_migraphx.lowering import emit
 from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.options import Options
 from iree_migraphx.partition.subgraph import Subgraph
+
+#: What became of a subgraph's MLIR is a word of the lowering, though it may come from the cache.
+_log = logging.getLogger("iree_migraphx.lowering")
 
 #: Longest stem of a symbol: names of long pointwise chains tell nothing more after this.
 STEM = 64
@@ -34,9 +38,11 @@ def requests(
             if lowered.refusal is None or lowered.refusal.reason is not Reason.NO_COMPILER:
                 texts.store(subgraph.key, symbol, form.value, lowered)
         if lowered.refusal is not None:
+            _log.info("%s has no MLIR: %s", subgraph.name, lowered.refusal)
             refused[subgraph.key] = lowered.refusal
             continue
         arguments = len(subgraph.operands) + len(subgraph.results)
+        _log.debug("%s as %s:\n%s", subgraph.name, symbol, lowered.mlir)
         made[subgraph.key] = Request(symbol, lowered.mlir, arguments, subgraph.anchor, cost=float(len(lowered.mlir)))
     return made, refused
 

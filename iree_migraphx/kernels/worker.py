@@ -17,6 +17,7 @@ from iree_migraphx.kernels.invoke import Run, run
 from iree_migraphx.kernels.model import Kernel, Request
 from iree_migraphx.kernels.scratch import scratch_folder
 from iree_migraphx.kernels.targets import Target
+from iree_migraphx.logs import FROM_IREE
 
 _LONGEST_DETAIL = 300
 
@@ -60,6 +61,7 @@ _LASTING = frozenset(
 )
 
 _log = logging.getLogger(__name__)
+_from_iree = logging.getLogger(FROM_IREE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ class _Runs:
         symbol = self._order.request.symbol
         _log.info("%s: %.2f s, status %s: %s", symbol, ended.seconds, ended.status, shlex.join(command))
         if ended.errors:
-            _log.debug("%s: %s", symbol, ended.errors)
+            _from_iree.debug("%s: %s", symbol, ended.errors)
         return _output(ended, output, self._order.timeout)
 
 

@@ -100,7 +100,7 @@ def test_every_setting_is_in_the_table() -> None:
 
 def test_each_variable_sets_its_option(tmp_path: Path) -> None:
     (tmp_path / "flags.yaml").write_text("- --iree-opt-level=O2\n")
-    values = {"flags": str(tmp_path / "flags.yaml"), "cache": "0", "eligible": "all"}
+    values = {"flags": str(tmp_path / "flags.yaml"), "cache": "0", "eligible": "all", "log": "kernels=1"}
     for name, (option, _) in rows().items():
         settings = Options.resolve({name: values.get(option, "1")})
         changed = [

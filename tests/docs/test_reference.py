@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from iree_migraphx.errors import Reason
+from iree_migraphx.logs import STAGES
 from iree_migraphx.report import FORMAT, KernelResources, Node, Report, SubgraphReport
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -79,3 +80,7 @@ def test_links() -> None:
     for file in DOCS.glob("*.md"):
         for link in re.findall(r"\]\((?!https)([^)#]+)", file.read_text(encoding="utf-8")):
             assert (DOCS / link).exists(), (file.name, link)
+
+
+def test_the_stages_that_log_are_in_the_table() -> None:
+    assert table("debugging.md", "IREE_DEBUG").items() >= {stage: [text] for stage, text in STAGES.items()}.items()
