@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from iree_migraphx.errors import Refusal
+from iree_migraphx.ir.model import DTYPES as DTYPES
 from iree_migraphx.ir.model import Program
 from iree_migraphx.kernels.model import HostKernel, Request
 from iree_migraphx.kernels.service import compile_kernels

@@ -20,6 +20,7 @@ from iree_migraphx.lowering.bindings import func, ir
 from iree_migraphx.lowering.builder import elementwise, materialise, tensor_type
 from iree_migraphx.lowering.family import TensorOperator, has_elements
 from iree_migraphx.lowering.moves import MOVES
+from iree_migraphx.lowering.packed import PACKED
 from iree_migraphx.lowering.pointwise import Element
 from iree_migraphx.lowering.pooling import POOLING
 from iree_migraphx.lowering.reductions import REDUCTIONS
@@ -71,7 +72,7 @@ class _Chain:
 _Value = _Leaf | _Scalar | _Chain
 
 #: Operators over whole tensors, of all families.
-TENSOR_OPERATORS: Mapping[str, TensorOperator] = {**MOVES, **POOLING, **REDUCTIONS}
+TENSOR_OPERATORS: Mapping[str, TensorOperator] = {**MOVES, **PACKED, **POOLING, **REDUCTIONS}
 
 
 def supports_anchor(instruction: Instruction) -> bool:

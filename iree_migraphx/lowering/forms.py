@@ -25,6 +25,10 @@ KEEP_ORDER = frozenset({"concat", "pad", "pooling", "reduce_max", "reduce_mean",
 LEAST_WORK = 4096
 
 
+#: What host kernels compute in front of an anchor: MIGraphX's `ref` is slow at these, and what they read is small.
+PRODUCERS = frozenset({"convert", "dequantizelinear", "unpack_fp4", "unpack_int4"})
+
+
 def rules(form: Form, standard_operands: bool, extra: bool = False, least_work: int = LEAST_WORK) -> Rules:
     """Rules by which a partition takes exactly what can be lowered.
 
@@ -45,6 +49,7 @@ def rules(form: Form, standard_operands: bool, extra: bool = False, least_work: 
         constant_order=lambda anchor, index, shape: anchors.constant_order(anchor, index, shape, form),
         channels_last=lambda instruction: form is Form.CHANNELS_LAST and anchors.channels_last(instruction),
         keeps_order=lambda instruction: instruction.name in KEEP_ORDER or pointwise.supports(instruction),
+        producer=lambda instruction: form is Form.CHANNELS_LAST and instruction.name in PRODUCERS,
         extra=_extra(least_work) if extra else None,
         attention=lambda found, known: emit.supports_attention(found, known, form),
     )

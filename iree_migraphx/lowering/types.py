@@ -71,6 +71,10 @@ TYPES: Mapping[str, ElementType] = {
 }
 
 
+#: A pair of 4-bit floats in a byte, which only the operators of packed.py read and write.
+PAIR = "fp4x2_type"
+
+
 def element_type(type_: str) -> ElementType:
     """What kernels make of MIGraphX's type.
 
@@ -82,9 +86,14 @@ def element_type(type_: str) -> ElementType:
     return TYPES[type_]
 
 
+def memory_type(type_: str) -> str:
+    """MLIR's name of the type of an element in memory; raises as `element_type`."""
+    return "i8" if type_ == PAIR else element_type(type_).mlir
+
+
 def mlir_type(type_: str) -> ir.Type:
     """The element type in the current MLIR context; raises as `element_type`."""
-    return ir.Type.parse(element_type(type_).mlir)
+    return ir.Type.parse(memory_type(type_))
 
 
 def accumulator(type_: str) -> str:

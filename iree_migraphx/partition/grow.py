@@ -54,22 +54,30 @@ def grow(anchor: Instruction, around: Surroundings, rules: Rules, core: Sequence
     return best
 
 
-def reshapers_before(members: Sequence[str], around: Surroundings, rules: Rules) -> list[str]:
-    """Ids of the reshapers that stand, in unbroken chains, between outside values and the members.
+def before(members: Sequence[str], around: Surroundings, rules: Rules) -> list[str]:
+    """Ids of the reshapers and cheap producers that stand, in unbroken chains, between outside values and the members.
 
-    They are computed again inside the kernel, so it doesn't matter who else reads them; one that is a literal's mere
-    broadcast costs nothing and saves the copy that the operand would be.
+    Reshapers are computed again inside the kernel, so it doesn't matter who else reads them; one that is a literal's
+    mere broadcast costs nothing and saves the copy that the operand would be. A producer (MIGraphX: input-side fusion
+    of dequantizelinear, unpack_int4 and unpack_fp4) comes along where all its readers do.
     """
     inside = set(members)
     found: set[str] = set()
-    for member in members:
-        for value in around.instructions[member].inputs:
-            while value not in inside and value not in found and value in around.index:
-                instruction = around.instructions[value]
-                if not rules.reshaper(instruction) or instruction.shape.dynamic:
-                    break
-                found.add(value)
-                value = instruction.inputs[0]
+    pending = [value for member in reversed(members) for value in reversed(around.instructions[member].inputs)]
+    while pending:
+        value = pending.pop()
+        if value in inside or value in found or value not in around.index:
+            continue
+        instruction = around.instructions[value]
+        if instruction.shape.dynamic:
+            continue
+        if rules.reshaper(instruction) or (
+            rules.producer(instruction)
+            and value not in around.pinned | around.taken
+            and all(user.id in inside | found for user in around.users[value])
+        ):
+            found.add(value)
+            pending.extend(reversed(instruction.inputs))
     return sorted(found, key=lambda value: around.index[value])
 
 

@@ -14,7 +14,7 @@ from iree_migraphx.ir.model import Instruction, Literal, Module, Program, Shape
 from iree_migraphx.ir.operators import PRODUCTS
 from iree_migraphx.partition.attention import core_of
 from iree_migraphx.partition.extra import regions, telling
-from iree_migraphx.partition.grow import Surroundings, grow, reshapers_before
+from iree_migraphx.partition.grow import Surroundings, before, grow
 from iree_migraphx.partition.rules import Rules
 from iree_migraphx.partition.subgraph import Subgraph
 
@@ -137,7 +137,8 @@ def _subgraph(
     results: Sequence[str] = (),
 ) -> Subgraph:
     results = results or core[-1:]
-    chosen = {*core, *reshapers_before(core, around, rules)}
+    chosen = {*core, *before(core, around, rules)}
+    around.taken.update(value for value in chosen if rules.producer(around.instructions[value]))
     members = sorted(chosen, key=lambda value: around.index[value])
     operands: dict[str, Instruction] = {}
     body: list[Instruction] = []

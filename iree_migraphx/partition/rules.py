@@ -10,6 +10,10 @@ from iree_migraphx.ir.model import Instruction, Shape
 Predicate = Callable[[Instruction], bool]
 
 
+def _nothing(instruction: Instruction) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Extra:
     """What subgraphs without an anchor are made of.
@@ -67,6 +71,8 @@ class Rules:
             program sees to it), instead of with the strides they have.
         channels_last: an anchor whose result comes channels-last.
         keeps_order: an operator whose result's axes lie in memory in the order of its operands' axes.
+        producer: may stand before the anchor or another operand where nobody else reads its value; it computes little,
+            and its result is larger than what it reads.
         extra: for subgraphs without an anchor; None where there are to be none.
         attention: such a pattern, among instructions by their ids, is one subgraph; None where there is to be none.
     """
@@ -79,5 +85,6 @@ class Rules:
     constant_order: Callable[[Instruction, int, Shape], tuple[int, ...] | None]
     channels_last: Predicate
     keeps_order: Predicate
+    producer: Predicate = _nothing
     extra: Extra | None = None
     attention: Callable[[Attention, Mapping[str, Instruction]], bool] | None = None

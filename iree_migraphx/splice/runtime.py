@@ -19,7 +19,7 @@ from iree_migraphx.errors import KernelError
 from iree_migraphx.ir.layout import physical_lens
 from iree_migraphx.ir.model import Shape
 from iree_migraphx.kernels.model import HostKernel
-from iree_migraphx.lowering.types import element_type
+from iree_migraphx.lowering.types import memory_type
 
 if TYPE_CHECKING:
     from iree import runtime as iree_runtime
@@ -130,7 +130,7 @@ class LoadedKernel:
         if self._function is None:
             raise KernelError(f"the kernel's module has no function {kernel.symbol}")
         self._views = [_View(r, shape) for shape in operands]
-        self._result_bytes = result.element_space * result.dtype.itemsize
+        self._result_bytes = result.nbytes
         self._lock = threading.Lock()
         self._staged: dict[int, tuple[npt.NDArray[np.uint8], Any]] = {}
         self._staged_result: tuple[npt.NDArray[np.uint8], Any] | None = None
@@ -198,7 +198,7 @@ class _View:
         self._make = runtime.HalBufferView
         self._element = _element_type(runtime, shape.type)
         self._lens = list(physical_lens(shape))
-        self.bytes = shape.element_space * shape.dtype.itemsize
+        self.bytes = shape.nbytes
 
     def over(self, buffer: Any) -> Any:
         return self._make(buffer, self._lens, self._element)
@@ -212,4 +212,4 @@ _ELEMENT_TYPES = {
 
 
 def _element_type(runtime: Any, type_: str) -> Any:
-    return getattr(runtime.HalElementType, _ELEMENT_TYPES[element_type(type_).mlir])
+    return getattr(runtime.HalElementType, _ELEMENT_TYPES[memory_type(type_)])
