@@ -17,6 +17,8 @@ from iree_migraphx.lowering.types import accumulator
 from iree_migraphx.lowering.view import View
 from iree_migraphx.lowering.window import Spread, Window
 
+_CONVOLUTIONS = frozenset({"convolution", "quant_convolution"})
+
 Anchor = Callable[[Instruction, Sequence[View], Form], View]
 
 
@@ -38,7 +40,7 @@ def constant_order(anchor: Instruction, index: int, shape: Shape, form: Form) ->
     grouped = int(anchor.operator.get("group", 1)) > 1
     if anchor.name == "convolution_backwards":
         return None if grouped else last.backwards_order(shape.lens)
-    if anchor.name != "convolution" or len(shape.lens) not in (3, 4) or (grouped and shape.lens[1] != 1):
+    if anchor.name not in _CONVOLUTIONS or len(shape.lens) not in (3, 4) or (grouped and shape.lens[1] != 1):
         return None
     return last.filter_order(shape.lens)
 
@@ -46,7 +48,7 @@ def constant_order(anchor: Instruction, index: int, shape: Shape, form: Form) ->
 def channels_last(instruction: Instruction) -> bool:
     """Whether the form CHANNELS_LAST computes this anchor so: one or two spatial axes, no groups or single channels."""
     group, rank = int(instruction.operator.get("group", 1)), len(instruction.shape.lens)
-    if instruction.name == "convolution":
+    if instruction.name in _CONVOLUTIONS:
         return rank in (3, 4) and group in (1, instruction.shape.lens[1])
     return instruction.name == "convolution_backwards" and group == 1
 
@@ -54,6 +56,7 @@ def channels_last(instruction: Instruction) -> bool:
 def _dot(instruction: Instruction, operands: Sequence[View], form: Form) -> View:
     """Batched matrix product of [..., m, k] and [..., k, n]; batch dimensions are equal (op/dot.hpp)."""
     a, b = operands
+    _require_quantized(instruction, a)
     rank = len(instruction.shape.lens)
     batch, (m, n, k) = list(range(rank - 2)), (rank - 2, rank - 1, rank)
     if rank - 1 not in a.axes:
@@ -71,6 +74,7 @@ def _dot(instruction: Instruction, operands: Sequence[View], form: Form) -> View
 def _convolution(instruction: Instruction, operands: Sequence[View], form: Form) -> View:
     """Cross-correlation of x [N, C, ...] with w [F, C/group, ...], zero padded (op/convolution.hpp)."""
     x, w = operands
+    _require_quantized(instruction, x)
     window = Window.of(instruction, x.lens, w.lens)
     return convolve(x, w, window, instruction.shape.lens, accumulator(instruction.shape.type), form)
 
@@ -82,9 +86,17 @@ def _convolution_backwards(instruction: Instruction, operands: Sequence[View], f
     return convolve_backwards(x, w, spread, instruction.shape.lens, accumulator(instruction.shape.type), form)
 
 
+def _require_quantized(instruction: Instruction, operand: View) -> None:
+    """Refuse a quantised anchor over float, whose sums MIGraphX takes in double, for an integer result even."""
+    if instruction.name.startswith("quant_") and operand.type == "float_type":
+        raise Refusal(Reason.UNSUPPORTED_TYPE, f"{instruction.name} over {operand.type}")
+
+
 #: Operator -> its sum. Adding an anchor is one entry here and one row in tests/lowering.
 ANCHORS: Mapping[str, Anchor] = {
     "convolution": _convolution,
     "convolution_backwards": _convolution_backwards,
     "dot": _dot,
+    "quant_convolution": _convolution,
+    "quant_dot": _dot,
 }

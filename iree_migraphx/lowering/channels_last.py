@@ -16,7 +16,7 @@ from iree_migraphx.lowering.view import View
 from iree_migraphx.lowering.window import Window
 
 #: Types whose MLIR types mean the same numbers: named operations multiply what is in memory.
-TYPES = frozenset({"bf16_type", "double_type", "float_type", "half_type"})
+TYPES = frozenset({"bf16_type", "double_type", "float_type", "half_type", "int8_type"})
 
 
 def supports(window: Window, x: Sequence[int], w: Sequence[int]) -> bool:

@@ -8,7 +8,7 @@ from iree_migraphx.lowering import channels_last
 from iree_migraphx.lowering.bindings import ir
 from iree_migraphx.lowering.builder import index_expressions, materialise, pad, reshape
 from iree_migraphx.lowering.form import Form
-from iree_migraphx.lowering.products import contract
+from iree_migraphx.lowering.products import contract, widened
 from iree_migraphx.lowering.view import View
 from iree_migraphx.lowering.window import Window, without_unread_ends
 
@@ -20,7 +20,8 @@ def convolve(x: View, w: View, window: Window, out: Sequence[int], sum_type: str
         Refusal: UNSUPPORTED_OPERATOR where nothing of the input is read.
     """
     x, window = without_unread_ends(x, window, out)
-    if form is Form.CHANNELS_LAST and x.type in channels_last.TYPES and channels_last.supports(window, x.lens, w.lens):
+    if form is Form.CHANNELS_LAST and channels_last.supports(window, x.lens, w.lens):
+        x, w = (view if view.type in channels_last.TYPES else widened(view, sum_type) for view in (x, w))
         return channels_last.convolution(x, w, window, out, sum_type)
     loops = _loops(window, x.lens, w.lens, out)
     if "g" in loops and "c" in loops:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from iree_migraphx.lowering.bindings import arith, ir
-from iree_migraphx.lowering.builder import filled, generic
+from iree_migraphx.lowering.builder import elementwise, filled, generic
 from iree_migraphx.lowering.conversion import float_of, resize
 from iree_migraphx.lowering.element import Element
 from iree_migraphx.lowering.types import is_float
@@ -56,6 +56,12 @@ def plus(total: ir.Value, value: ir.Value, sum_type: str) -> ir.Value:
     """The next total of an accumulator; an integer one wraps."""
     added: ir.Value = arith.addf(total, value) if is_float(sum_type) else arith.addi(total, value)
     return added
+
+
+def widened(view: View, sum_type: str) -> View:
+    """A view's elements in the accumulator's type, as a tensor whose axes are in the same order."""
+    order = [axis for axis in view.axes if axis is not None]
+    return elementwise([view], view.lens, order, sum_type, lambda x: _brought(Element(x[0], view.type), sum_type))
 
 
 def _brought(element: Element, type_: str) -> ir.Value:

@@ -187,7 +187,7 @@ def computed(kernel_options):
 
 
 def test_the_table_is_complete():
-    assert {row.name for row in TABLE.values()} == set(ANCHORS)
+    assert {row.name for row in TABLE.values()} | {name.split("-")[0] for name in QUANTIZED} == set(ANCHORS)
 
 
 @pytest.mark.parametrize("name, type_, form", CASES, ids=lambda value: getattr(value, "value", value))
@@ -225,6 +225,67 @@ def test_refused(row, form):
     with pytest.raises(Refusal) as refusal:
         lower(subgraph, "kernel", form)
     assert refusal.value.reason is Reason.UNSUPPORTED_OPERATOR
+
+
+FP8 = tuple(type_ for type_ in TYPES if type_.startswith("fp8"))
+QUANTIZED = {
+    "quant_dot": (dot((2, 5, 19), (2, 19, 6)), ("int8_type", "uint8_type", *FP8)),
+    "quant_dot-transposed": (dot((5, 19), (19, 6), strides=(None, (1, 19))), ("int8_type",)),
+    "quant_convolution": (conv((1, 4, 6, 7), (5, 4, 3, 3), padding=[1, 1], stride=[2, 1]), ("int8_type", *FP8)),
+    "quant_convolution-1x1": (conv((2, 4, 5, 6), (3, 4, 1, 1)), ("int8_type",)),
+    "quant_convolution-groups": (conv((1, 6, 5, 5), (4, 3, 3, 3), padding=[0, 1, 2, 0], group=2), ("int8_type",)),
+    "quant_convolution-depthwise": (conv((1, 6, 7, 7), (6, 1, 3, 3), padding=[1, 1], group=6), ("int8_type",)),
+    "quant_convolution-1d": (conv((2, 3, 10), (4, 3, 3), padding=[1]), ("int8_type",)),
+    "quant_convolution-3d": (conv((1, 2, 4, 5, 6), (3, 2, 2, 3, 3), padding=[0, 1, 1]), ("int8_type",)),
+}
+QUANTIZED_CASES = [(name, type_, form) for name, (_, types) in QUANTIZED.items() for type_ in types for form in Form]
+
+
+def quantized(name, type_):
+    """The anchor over the whole range of its type, and what brings its sums back to float."""
+    row, b = QUANTIZED[name][0], Builder()
+    value = b.op(
+        name.split("-")[0], b.param("a", row.a, type_, row.strides[0]), b.param("b", row.b, type_), **row.fields
+    )
+    lens = b.build(value).main.instructions[-2].shape.lens
+    return b.build(b.op("mul", b.op("convert", value, target_type=2), b.spread(b.literal(0.125), lens)))
+
+
+@pytest.fixture(scope="module")
+def quantized_kernels(kernel_options):
+    subgraphs = {
+        form: [only(quantized(*case[:2]), form) for case in QUANTIZED_CASES if case[2] is form] for form in Form
+    }
+    return {form: kernels_of(each, form, kernel_options) for form, each in subgraphs.items()}
+
+
+@pytest.mark.parametrize("name, type_, form", QUANTIZED_CASES, ids=lambda value: getattr(value, "value", value))
+def test_quantized(quantized_kernels, name, type_, form):
+    program = quantized(name, type_)
+    subgraph = only(program, form)
+    kernel = quantized_kernels[form][subgraph.key].kernel
+    assert not isinstance(kernel, Refusal), kernel
+    random = np.random.default_rng(9)
+    inputs = {}
+    for key, shape in parameters(program).items():
+        values = random.integers(0, 256, shape.lens, dtype=np.uint8)
+        if shape.type in FP8:
+            # Whole numbers, whose sums of products are exact.
+            values = (values % 17 - 8.0).astype(shape.dtype).view(np.uint8)
+        inputs[key] = np.asarray(values.view(shape.dtype))
+    assert_equal(on_iree(subgraph, kernel, operands_of(subgraph, program, inputs)), on_ref(program, inputs)[0])
+
+
+@pytest.mark.parametrize("scales", [False, True])
+def test_quantized_floats_and_blocks_are_refused(scales):
+    """MIGraphX's own ref has no sums for scaled blocks."""
+    b, type_ = Builder(), "fp8e4m3fn_type" if scales else "float_type"
+    operands = [b.param("a", (3, 4), type_), b.param("b", (4, 5), type_)]
+    if scales:
+        operands += [b.param("c", (3, 4)), b.param("d", (4, 5))]
+    with pytest.raises(Refusal) as refusal:
+        lower(only(b.build(b.op("quant_dot", *operands)), Form.OPERANDS), "kernel")
+    assert refusal.value.reason is (Reason.UNSUPPORTED_OPERATOR if scales else Reason.UNSUPPORTED_TYPE)
 
 
 @pytest.mark.parametrize("form", Form)
