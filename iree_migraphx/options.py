@@ -48,6 +48,9 @@ class Options:
         arch: what IREE compiles for; None is this machine's CPU for the target "ref" and the current device for "gpu"
             (IREE_MIGRAPHX_ARCH).
         workers: compilers that run at once; 0 is one a core (IREE_MIGRAPHX_WORKERS).
+        kernels_per_process: the most kernels of a GPU that one compiler gets at once, which saves the time of starting
+            it; if it fails, each is compiled by itself. 1 is a process each, 0 is up to 8
+            (IREE_MIGRAPHX_KERNELS_PER_PROCESS).
         timeout: seconds that one kernel may take (IREE_MIGRAPHX_TIMEOUT).
         capture_timeout: seconds that MIGraphX may take to optimise a program for the target "gpu" in a process of its
             own (IREE_MIGRAPHX_CAPTURE_TIMEOUT).
@@ -79,6 +82,7 @@ class Options:
     exclude: tuple[str, ...] = ()
     arch: str | None = None
     workers: int = 0
+    kernels_per_process: int = 0
     timeout: float = 120.0
     capture_timeout: float = 1200.0
     cache: bool = True
@@ -98,6 +102,7 @@ class Options:
         for pattern in (*self.include, *self.exclude):
             Pattern.parse(pattern)
         _require(self.workers >= 0, "workers", self.workers, "0 (one a core) or more")
+        _require(self.kernels_per_process >= 0, "kernels_per_process", self.kernels_per_process, "0 (up to 8) or more")
         _require(self.threads >= 0, "threads", self.threads, "0 (one a core) or more")
         _require(self.timeout > 0, "timeout", self.timeout, "a number of seconds above 0")
         _require(self.cache_size >= 0, "cache_size", self.cache_size, "megabytes, or 0 for no limit")
@@ -291,6 +296,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "IREE_MIGRAPHX_EXCLUDE": ("exclude", _patterns),
     "IREE_MIGRAPHX_ARCH": ("arch", lambda name, text: text),
     "IREE_MIGRAPHX_WORKERS": ("workers", _int),
+    "IREE_MIGRAPHX_KERNELS_PER_PROCESS": ("kernels_per_process", _int),
     "IREE_MIGRAPHX_TIMEOUT": ("timeout", _float),
     "IREE_MIGRAPHX_CAPTURE_TIMEOUT": ("capture_timeout", _float),
     "IREE_MIGRAPHX_CACHE": ("cache", _bool),

@@ -121,21 +121,31 @@ class HalFunction:
         return tuple(step for step in self.steps if isinstance(step, Transfer))
 
 
+def thread_context() -> ir.Context:
+    """This thread's context of IREE's bindings.
+
+    Making one takes longer than reading a module, and none may be shared by threads.
+    """
+    # Importing the bindings takes a sixth of a second: only processes that compile pay it.
+    from iree.compiler import ir
+
+    if not hasattr(_thread, "context"):
+        _thread.context = ir.Context()
+    context: ir.Context = _thread.context
+    return context
+
+
 def read_hal(text: str, symbol: str) -> HalFunction:
     """Read the module that `iree-compile --compile-to=hal` wrote for the function `symbol`.
 
     Raises:
         Refusal: BAD_COMPILER_OUTPUT, where it is not such a module.
     """
-    # Importing the bindings takes a sixth of a second: only processes that compile pay it.
     from iree.compiler import ir
     from iree.compiler.dialects import hal as _hal  # noqa: F401 -- gives the operations their named operands
 
-    # Making a context takes longer than reading a module, and none may be shared by threads.
-    if not hasattr(_thread, "context"):
-        _thread.context = ir.Context()
     try:
-        with _thread.context:
+        with thread_context():
             return _read(ir.Module.parse(text), symbol)
     except (ir.MLIRError, KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
         line = str(error).strip().partition("\n")[0]

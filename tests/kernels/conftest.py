@@ -11,8 +11,8 @@ from iree_migraphx.options import Options
 
 @pytest.fixture
 def options(tmp_path):
-    """Nothing of the user's: a cache of its own, and silence."""
-    return Options(cache_dir=tmp_path / "cache", workers=2, quiet=True, timeout=60)
+    """Nothing of the user's: a cache of its own, and silence; a compiler for each kernel."""
+    return Options(cache_dir=tmp_path / "cache", workers=2, quiet=True, timeout=60, kernels_per_process=1)
 
 
 @pytest.fixture(scope="session")

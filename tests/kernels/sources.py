@@ -160,8 +160,9 @@ def fake_compiler(folder: Path, body: str, version: str = "echo IREE compiler ve
 
 
 def counting_compiler(folder: Path) -> tuple[Path, Path]:
-    """The real compiler, and the file that gets a line with the input's name a run."""
+    """The real compiler, and the file that gets a line with the name of each function it compiles."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "runs"
     log.touch()
-    return fake_compiler(folder, f'grep -o "@iree[a-z0-9_]*" "$1" | head -1 >>{log}\nexec {real_compiler()} "$@"'), log
+    names = f"grep -o 'func.func @iree[a-z0-9_]*' \"$1\" | cut -d' ' -f2 >>{log}"
+    return fake_compiler(folder, f'{names}\nexec {real_compiler()} "$@"'), log

@@ -43,7 +43,9 @@ from iree_migraphx.options import Options
 from tests.kernels.test_faults import GFX942, REQUESTS, digest
 
 folder = Path(sys.argv[1])
-options = Options(iree_bin=folder / "counting", cache_dir=folder / "cache", workers=2, quiet=True)
+options = Options(
+    iree_bin=folder / "counting", cache_dir=folder / "cache", workers=2, quiet=True, kernels_per_process=1
+)
 print("ready", flush=True)
 sys.stdin.readline()
 outcomes = compile_kernels(REQUESTS, GFX942, options)

@@ -25,7 +25,7 @@ from tests.kernels.sources import EXP, elementwise
 
 folder = Path(sys.argv[1])
 tempfile.tempdir = str(folder / "temporary")
-options = Options(iree_bin=folder / "fake", cache_dir=folder / "cache", workers=3, quiet=True)
+options = Options(iree_bin=folder / "fake", cache_dir=folder / "cache", workers=3, kernels_per_process=1, quiet=True)
 requests = [elementwise(EXP, name) for name in ("iree_quick", "iree_b", "iree_c", "iree_d")]
 try:
     compile_kernels(requests, parse_target("gfx942"), options)
