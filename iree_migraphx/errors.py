@@ -1,4 +1,7 @@
-"""Every exception of the package, and Reason: why a subgraph was left to MIGraphX."""
+"""Every exception of the package, and Reason: why a subgraph was left to MIGraphX.
+
+Where ROCm's module raises RuntimeError, so that scripts catch it, these are RuntimeErrors too.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ class OptionError(IreeMigraphxError, ValueError):
     """A setting (argument, environment variable or IREE_CONFIG entry) can't be used; the message says which and why."""
 
 
-class TargetError(OptionError):
+class TargetError(OptionError, RuntimeError):
     """A MIGraphX target or a GPU name that is not known."""
 
 
@@ -25,11 +28,11 @@ class MigraphxError(IreeMigraphxError, RuntimeError):
     """MIGraphX refused a call; carries MIGraphX's own text, and is a RuntimeError as in the official module."""
 
 
-class FormatError(IreeMigraphxError, ValueError):
+class FormatError(IreeMigraphxError, ValueError, RuntimeError):
     """A serialized program (.mxr) that can't be read or written: wrong version, truncated, not msgpack."""
 
 
-class InputError(IreeMigraphxError, ValueError):
+class InputError(IreeMigraphxError, ValueError, RuntimeError):
     """An input of a program with a wrong name, shape or dtype, or a part of a program that can't be built."""
 
 

@@ -61,7 +61,7 @@ class argument:  # noqa: N801 -- the official name
         return capi.borrow("argument_buffer", self._handle)
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        """The value as a numpy array over the same memory; that of a program's result is read-only."""
+        """The value as a numpy array over the same memory."""
         own = self.get_shape()
         if own.dynamic():
             raise MigraphxError(f"a value with a dynamic shape can't be seen as an array: {own}")
@@ -71,6 +71,10 @@ class argument:  # noqa: N801 -- the official name
                 raise ValueError(f"{view.dtype} can't become {np.dtype(dtype)} without a copy")
             return view.astype(dtype)
         return view.copy() if copy else view
+
+    def __buffer__(self, flags: int) -> memoryview:
+        """The value's memory, for memoryview and the like; Python asks for it since version 3.12."""
+        return np.asarray(self).data
 
     def tolist(self) -> list[Any]:
         """The elements in logical order, flat."""
@@ -130,7 +134,7 @@ def shape_of(array: npt.NDArray[Any]) -> shape:
     """The shape of an array that `describable` has let through; rank 0 is MIGraphX's scalar {1}:{0}."""
     name = type_name(array.dtype)
     if array.ndim == 0:
-        return shape(type=name)
+        return shape(type=name, lens=[1], strides=[0])  # migraphx::shape of a type only
     return shape(type=name, lens=array.shape, strides=[stride // array.itemsize for stride in array.strides])
 
 

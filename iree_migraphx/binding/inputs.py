@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,18 +41,12 @@ def bind(expected: Mapping[str, shape], given: Mapping[str, Any]) -> Bound:
     """Check and convert the inputs of a run.
 
     Raises:
-        InputError: names the parameter, what was given and what is expected.
+        InputError: names the parameter, what was given and what is expected. Values that the program has no parameter
+            for are left aside, as in MIGraphX.
     """
-    for name in given:
-        if name not in expected:
-            close = difflib.get_close_matches(str(name), list(expected), n=1)
-            raise InputError(
-                f"the program has no parameter {name!r}{f'; did you mean {close[0]!r}?' if close else '.'} "
-                f"It takes {_listed(expected)}"
-            )
     missing = [name for name in expected if name not in given]
     if missing:
-        raise InputError(f"no value given for {', '.join(map(repr, missing))}. The program takes {_listed(expected)}")
+        raise InputError(_missing(missing, expected, given))
     handle = capi.new("program_parameters", "program_parameters_create")
     values = []
     for name, wanted in expected.items():
@@ -147,6 +141,14 @@ def _described(wanted: shape) -> str:
         ranges = ", ".join(f"{dimension.min}..{dimension.max}" for dimension in wanted.dyn_dims())
         return f"{wanted.dtype} ({ranges})"
     return f"{wanted.dtype} {tuple(wanted.lens())}"
+
+
+def _missing(missing: Sequence[str], expected: Mapping[str, shape], given: Mapping[str, Any]) -> str:
+    text = f"no value given for {', '.join(map(repr, missing))}"
+    for name in given:
+        close = () if name in expected else difflib.get_close_matches(str(name), missing, n=1)
+        text += f"; is {name!r} meant for {close[0]!r}?" if close else ""
+    return f"{text}. The program takes {_listed(expected)}"
 
 
 def _listed(expected: Mapping[str, shape]) -> str:

@@ -241,7 +241,7 @@ class module:  # noqa: N801 -- the official name
     def __repr__(self) -> str:
         with messages.capture(1) as captured:
             capi.call("module_print", self.pointer)
-        return captured.text.rstrip("\n")
+        return captured.text.removesuffix("\n")
 
     def __iter__(self) -> Iterator[instruction_ref]:
         """The instructions as they are now, in order. They can be asked, but not be used to add others."""

@@ -130,14 +130,14 @@ class program:  # noqa: N801 -- the official name
         """Run the program.
 
         Args:
-            params: for each parameter a numpy array (or what numpy sees as one) or an argument. Memory is handed over
-                as it is where its strides are the parameter's, else copied.
+            params: for each parameter a numpy array (or what numpy sees as one) or an argument; others are left aside.
+                Memory is handed over as it is where its strides are the parameter's, else copied.
 
         Returns:
             The results; their memory stays valid while they, or numpy views of them, live.
 
         Raises:
-            InputError: a parameter is missing or unknown, or has the wrong shape or dtype.
+            InputError: a parameter is missing, or has the wrong shape or dtype.
             MigraphxError: MIGraphX failed; its cause is the exception of a custom operator in Python, if that was it.
         """
         bound = self._bind(params)
@@ -198,7 +198,7 @@ class program:  # noqa: N801 -- the official name
     def __repr__(self) -> str:
         with messages.capture(1) as captured:
             capi.call("program_print", self._handle)
-        return captured.text.rstrip("\n")
+        return captured.text.removesuffix("\n")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, program):
@@ -251,8 +251,9 @@ class program:  # noqa: N801 -- the official name
             # A copy of C++'s argument shares the memory, but not the other results'.
             own = capi.new("argument", "argument_create", capi.borrow("argument_shape", pointer), None)
             capi.call("argument_assign_to", own, pointer)
-            # The memory may be the program's (scratch, literals) or an input's, handed through.
-            result = argument.wrap(own, writeable=False)
+            # The memory may be the program's (scratch, literals) or an input's, handed through; writing is allowed all
+            # the same, as in ROCm's module.
+            result = argument.wrap(own)
             results.append(result)
             result._keep = (self._handle, bound.owner_of(result))
         return results

@@ -69,8 +69,6 @@ class shape:  # noqa: N801 -- the official name
         self._lens = _natural("lens", (1,) if lens is None else lens)
         if strides is not None:
             self._strides = _natural("strides", strides)
-        elif lens is None:
-            self._strides = (0,)  # a shape of a type only is a scalar
         else:
             order = range(len(self._lens)) if permutation is None else tuple(permutation)
             self._strides = _dense(self._lens, order)

@@ -1,4 +1,5 @@
 import gc
+import sys
 
 import ml_dtypes
 import numpy as np
@@ -56,7 +57,7 @@ def test_what_migraphx_has_no_words_for_is_copied(array):
 
 def test_scalar_is_migraphx_s():
     value = mx.argument(np.float32(3))
-    assert (value.get_shape(), value.tolist()) == (mx.shape(), [3.0])
+    assert (value.get_shape(), value.tolist()) == (mx.shape(lens=[1], strides=[0]), [3.0])
 
 
 def test_dtype_that_migraphx_lacks():
@@ -165,3 +166,12 @@ def test_tuple_has_no_memory_of_its_own():
 def test_no_elements():
     assert np.asarray(mx.argument(np.zeros((0, 3), np.float32))).shape == (0, 3)
     assert np.asarray(mx.fill_argument(mx.shape(lens=[]), 1)).size == 0  # rank 0 has no elements in MIGraphX
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python asks for it since 3.12")
+def test_memoryview_shares_memory():
+    value = mx.argument(np.arange(6, dtype=np.float32).reshape(2, 3))
+    view = memoryview(value)
+    assert (view.shape, view.format) == ((2, 3), "f")
+    np.asarray(value)[1, 2] = 9
+    assert view[1, 2] == 9

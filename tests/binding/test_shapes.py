@@ -27,9 +27,9 @@ def test_types_have_their_cpp_names_too(cpp, name):
     assert mx.shape(type=cpp) == mx.shape(type=name) == mx.shape(type=mx.shape.type_t[name])
 
 
-def test_default_is_migraphx_s_scalar():
+def test_default_is_one_element():
     shape = mx.shape()
-    assert (shape.type_string(), shape.lens(), shape.strides(), shape.scalar()) == ("float_type", [1], [0], True)
+    assert (shape.type_string(), shape.lens(), shape.strides(), shape.scalar()) == ("float_type", [1], [1], False)
 
 
 def test_strings_are_migraphx_s():
