@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import operator_table
+
 from iree_migraphx import options
 from iree_migraphx.cli.exit_codes import ExitCode
 from iree_migraphx.cli.main import COMMANDS, make_parser
@@ -21,6 +23,7 @@ _MADE = "<!-- written by docs/generate.py -->"
 def pages() -> dict[str, str]:
     """What is generated, by file name."""
     return {
+        "operators.md": "\n".join([_MADE, "", *operator_table.page()]) + "\n",
         "reference-commands.md": "\n".join(_commands()) + "\n",
         "reference-options.md": "\n".join(_options()) + "\n",
         "report.schema.json": json.dumps(report_schema(), indent=1) + "\n",
