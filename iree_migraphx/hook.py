@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import iree_migraphx
 from iree_migraphx.binding import library, official
-from iree_migraphx.dropin import compiling
+from iree_migraphx.dropin.settings import Settings, stack
 from iree_migraphx.errors import LibraryNotFoundError
 from iree_migraphx.options import Options
 from iree_migraphx.report import Report
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _NAME = "migraphx"
 
 
-class Hook(compiling.Settings):
+class Hook(Settings):
     """One installed hook; as a context manager it is gone at the end of the block.
 
     Attributes:
@@ -38,9 +38,9 @@ class Hook(compiling.Settings):
 
     def uninstall(self) -> None:
         """Take the hook out; what was compiled stays as it is."""
-        if self in compiling.stack:
-            compiling.stack.remove(self)
-        if not compiling.stack:
+        if self in stack:
+            stack.remove(self)
+        if not stack:
             _undo()
 
     def __enter__(self) -> Self:
@@ -61,7 +61,7 @@ def install(options: Options | None = None) -> Hook:
         options: settings; those of the environment by default, read at each compile.
     """
     hook = Hook(options)
-    compiling.stack.append(hook)
+    stack.append(hook)
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     loaded = sys.modules.get(_NAME)
@@ -74,7 +74,7 @@ def install(options: Options | None = None) -> Hook:
 
 def uninstall() -> None:
     """Take every hook out; what was compiled stays as it is."""
-    compiling.stack.clear()
+    stack.clear()
     _undo()
 
 
@@ -104,10 +104,11 @@ def _patch(migraphx: ModuleType) -> None:
     def compile(  # noqa: A001 -- the official name
         self: Any, t: Any, offload_copy: bool = True, fast_math: bool = True, exhaustive_tune: bool = False
     ) -> None:
+        from iree_migraphx.dropin.compiling import compile_rocm
         from iree_migraphx.plan import How
 
         how = How(offload_copy, fast_math, exhaustive_tune)
-        report = compiling.compile_rocm(self, t, lambda: plain(self, t, offload_copy, fast_math, exhaustive_tune), how)
+        report = compile_rocm(self, t, lambda: plain(self, t, offload_copy, fast_math, exhaustive_tune), how)
         if report is not None:
             if id(self) not in _reports:
                 weakref.finalize(self, _reports.pop, id(self), None)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, TypeVar, cast
 
 from iree_migraphx import binding, pipeline
 from iree_migraphx.binding import official, official_program
 from iree_migraphx.dropin import lookup
+from iree_migraphx.dropin.settings import stack
 from iree_migraphx.errors import Reason
 from iree_migraphx.options import Options
 from iree_migraphx.pipeline import compile_into
@@ -18,23 +19,6 @@ from iree_migraphx.report import Report
 
 _Program = TypeVar("_Program", bound=binding.program)
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class Settings:
-    """How programs are compiled in place from now on, and what became of those that were.
-
-    Attributes:
-        options: None takes those of the environment, at each compile.
-        reports: one a compile, in order.
-    """
-
-    options: Options | None = None
-    reports: list[Report] = field(default_factory=list)
-
-
-#: Those of the hooks that are installed; the last one is in force.
-stack: list[Settings] = []
 
 
 def compile(  # noqa: A001 -- the name that users know
