@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from iree_migraphx.errors import KernelError
 from iree_migraphx.ir.model import Program
 from iree_migraphx.kernels.model import GpuKernel, GpuSequence, HostKernel
 from iree_migraphx.splice.compare import terms
+from iree_migraphx.splice.runtime import LoadedKernel, aligned_bytes, device
 from iree_migraphx.splice.trial import logical, made_up
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ class LoneKernel:
         self._subgraph = subgraph
         self._shapes = [parameter.shape for parameter in subgraph.parameters]
         if isinstance(kernel, HostKernel):
-            from iree_migraphx.splice.runtime import LoadedKernel, device
-
             self._run = self._on_host
             self._loaded = LoadedKernel(device(threads), kernel, self._shapes, subgraph.result_shape)
         elif isinstance(kernel, (GpuKernel, GpuSequence)):
@@ -71,15 +70,21 @@ class LoneKernel:
         """
         return self._run(memory)
 
-    def _on_host(self, memory: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        from iree_migraphx.splice.runtime import aligned_bytes
+    def timed(self, memory: Sequence[npt.NDArray[Any]]) -> Callable[[], None]:
+        """A call that runs a kernel for the CPU on these operands and nothing else."""
+        held, output = _aligned(memory), aligned_bytes(self._subgraph.result_shape.nbytes)
+        pointers = [each.ctypes.data for each in held]
 
+        def run() -> None:
+            # The arrays have to live as long as their addresses are used.
+            assert len(held) == len(pointers)
+            self._loaded.run(pointers, {}, output.ctypes.data)
+
+        return run
+
+    def _on_host(self, memory: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         result = self._subgraph.result_shape
-        held = []
-        for each in memory:
-            held.append(aligned_bytes(each.nbytes))
-            held[-1][:] = np.ascontiguousarray(each).reshape(-1).view(np.uint8)
-        output = aligned_bytes(result.nbytes)
+        held, output = _aligned(memory), aligned_bytes(result.nbytes)
         # A kernel that does not write everything leaves this, which is no likely result.
         output[:] = 0xA5
         self._loaded.run([each.ctypes.data for each in held], {}, output.ctypes.data)
@@ -88,6 +93,14 @@ class LoneKernel:
     def _on_gpu(self, memory: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         (result,) = self._program.run(self.values(memory))
         return np.array(result)
+
+
+def _aligned(memory: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[np.uint8]]:
+    held = []
+    for each in memory:
+        held.append(aligned_bytes(each.nbytes))
+        held[-1][:] = np.ascontiguousarray(each).reshape(-1).view(np.uint8)
+    return held
 
 
 def _gpu_program(subgraph: Subgraph, kernel: GpuKernel | GpuSequence, alone: Program) -> Any:

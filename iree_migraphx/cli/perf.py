@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import iree_migraphx
 from iree_migraphx.cli.exit_codes import ExitCode
 from iree_migraphx.cli.job import Job, add_job, prepare
+from iree_migraphx.cli.kernel_times import kernel_times, summary
 from iree_migraphx.cli.output import banner, milliseconds, print_json, print_report, say
 from iree_migraphx.cli.parser import positive, seconds
 from iree_migraphx.cli.run import compiled_program, dry_run, ended_by_interrupt, reports_of
-from iree_migraphx.errors import IreeMigraphxError
+from iree_migraphx.errors import IreeMigraphxError, OptionError
 
 if TYPE_CHECKING:
     from iree_migraphx.binding import program
@@ -100,6 +101,9 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         help="time for MIGraphX alone: what does not run once in it is left out, and what does gets fewer runs; 0 "
         "leaves it out (default: 60)",
     )
+    group.add_argument(
+        "--detailed", "-d", action="store_true", help="time each of IREE's kernels for the CPU by itself too"
+    )
     group.add_argument("--json", action="store_true", help="print all as JSON")
     # What this command starts itself with to see whether MIGraphX alone ends in time.
     group.add_argument("--plain-trial", action="store_true", help=argparse.SUPPRESS)
@@ -110,19 +114,28 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.plain_trial:
         return _trial(arguments)
     job = prepare(arguments)
+    if arguments.detailed and (job.on_gpu or job.model.is_compiled or job.options.disable):
+        raise OptionError(
+            "--detailed times IREE's kernels for the CPU: it needs a model that is not compiled, the target ref and "
+            "IREE. For the gpu, migraphx-driver perf of the saved program has a line for each kernel"
+        )
     with banner(arguments.words, quiet=arguments.json):
         if arguments.dry_run:
             return dry_run(job)
         model = job.quantized()
         values = job.values()
         measured = _measure(job, model, values)
+        kernels = (
+            kernel_times(model, min(arguments.iterations, _KERNEL_RUNS), job.options) if arguments.detailed else []
+        )
         reports = [*reports_of(measured.compiled), *job.checks(model)]
         if arguments.json:
-            print_json({**measured.to_json(), "reports": [report.to_json() for report in reports]})
+            detail = {"kernels": [asdict(kernel) for kernel in kernels]} if arguments.detailed else {}
+            print_json({**measured.to_json(), **detail, "reports": [report.to_json() for report in reports]})
         else:
             for report in reports:
                 print_report(report, job.report_file)
-            for line in measured.lines(arguments.batch):
+            for line in [*measured.lines(arguments.batch), *(["", *summary(kernels)] if kernels else [])]:
                 print(line, flush=True)
         return job.finish(reports)
 
@@ -231,6 +244,9 @@ def _one_plain_run(job: Job) -> tuple[float | None, str]:
     once: float = json.loads(ended.stdout)["seconds"]
     return (once, "") if once <= limit else (None, _too_slow(limit))
 
+
+#: Runs of each kernel by itself, at most.
+_KERNEL_RUNS = 20
 
 #: Seconds that reading and compiling the model may take besides.
 _START = 30.0

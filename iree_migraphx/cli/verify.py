@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
+from iree_migraphx.cli.comparison import Comparison, compared, judged
 from iree_migraphx.cli.exit_codes import ExitCode
 from iree_migraphx.cli.job import Job, add_job, prepare
 from iree_migraphx.cli.lone_kernel import LoneKernel
@@ -18,7 +18,7 @@ from iree_migraphx.cli.output import banner, print_json, print_rows, say
 from iree_migraphx.cli.parser import positive, seconds
 from iree_migraphx.cli.run import dry_run, run_once
 from iree_migraphx.cli.work import work_of
-from iree_migraphx.errors import InputError, IreeMigraphxError, OptionError
+from iree_migraphx.errors import InputError, IreeMigraphxError, KernelError, OptionError
 
 if TYPE_CHECKING:
     from iree_migraphx.binding import program
@@ -32,34 +32,9 @@ is said not to be compared."""
 
 #: migraphx-driver's bounds (get_tolerances in src/driver/verify.cpp), for models in float and with 16-bit floats.
 _BOUNDS = {False: {"rms_tol": 1e-3, "atol": 1e-3, "rtol": 1e-3}, True: {"rms_tol": 8e-2, "atol": 4e-2, "rtol": 4e-2}}
+#: Operations of a subgraph whose time tells how long others take.
+_TELLING = 1e5
 _HALF = frozenset({"half_type", "bf16_type"})
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One result beside another.
-
-    Attributes:
-        name: of the subgraph, or of the model's output.
-        against: "migraphx" (its ref target) or "onnxruntime".
-        seed: of the inputs.
-        provider: who computed it, "iree" or "migraphx".
-        largest: the largest difference of two finite elements, over the largest finite element; NaN without any.
-        rms: the root of the mean square difference, likewise.
-        allowed: that `largest` may be.
-        nonfinite: how many elements are NaN or infinite in both, in the same places.
-        problem: what is wrong, empty where nothing is.
-    """
-
-    name: str
-    against: str
-    seed: int
-    provider: str
-    largest: float
-    rms: float
-    allowed: float
-    nonfinite: int
-    problem: str = ""
 
 
 def register(commands: argparse._SubParsersAction[Any]) -> None:
@@ -128,8 +103,8 @@ class _Session:
         self._model = job.quantized()
         self._seeds = range(job.arguments.seed, job.arguments.seed + job.arguments.seeds)
         self._left: float = job.arguments.limit
-        # Seconds that the ref target took for an operation so far.
-        self._pace = 0.0
+        # Seconds that the ref target takes for an operation, until it is measured (docs/facts.md).
+        self._pace = 1e-7
         self.comparisons: list[Comparison] = []
         self.left_out: dict[str, str] = {}
         self.reports: list[Report] = []
@@ -197,14 +172,18 @@ class _Session:
         alone = replace(study.plan.program, modules={"main": subgraph.body}, targets=(), contexts=())
         plain = _reference(write_program(alone))
         tolerance = Tolerance.of(subgraph.body)
-        kernel = LoneKernel(study, subgraph, alone, self._job.options.thread_count)
+        try:
+            kernel = LoneKernel(study, subgraph, alone, self._job.options.thread_count)
+        except KernelError as error:
+            self.left_out[subgraph.name] = str(error)
+            return
         for seed in self._seeds:
             memory = kernel.operands(seed)
             expected = self._timed(plain, kernel.values(memory), cost)[0]
             actual = kernel.run(memory)
             allowed, problem = tolerance.scaled_to(expected), tolerance.problem(actual, expected)
             name = subgraph.name
-            self.comparisons.append(_compared(name, "migraphx", seed, "iree", actual, expected, allowed, problem))
+            self.comparisons.append(compared(name, "migraphx", seed, "iree", actual, expected, allowed, problem))
             if not self._affordable(f"{subgraph.name} with further seeds", cost * self._pace):
                 return
 
@@ -230,7 +209,7 @@ class _Session:
                 references["onnxruntime"] = _onnxruntime(self._job, values)
             for against, expected in references.items():
                 for index, (a, e) in enumerate(zip(actual, expected, strict=True)):
-                    self.comparisons.append(_judged(f"output_{index}", against, seed, provider, a, e, bounds))
+                    self.comparisons.append(judged(f"output_{index}", against, seed, provider, a, e, bounds))
             if not references:
                 return
 
@@ -247,8 +226,8 @@ class _Session:
         results = run_once(plain, values)
         took = time.monotonic() - started
         self._left -= took
-        if cost:
-            self._pace = max(self._pace / 2, took / cost)
+        if cost > _TELLING:
+            self._pace = took / cost
         if took > 10:
             say(f"MIGraphX's ref target took {took:.0f} s; {max(0.0, self._left):.0f} s are left")
         return results
@@ -271,62 +250,6 @@ def _reference(data: bytes) -> program:
 
     options = Options.resolve(disable=True, quiet=True)
     return compile_with_iree(binding.load_buffer(data), binding.get_target("ref"), options=options)
-
-
-def _compared(
-    name: str,
-    against: str,
-    seed: int,
-    provider: str,
-    actual: npt.NDArray[Any],
-    expected: npt.NDArray[Any],
-    allowed: float,
-    problem: str,
-) -> Comparison:
-    a, e = (each.astype(np.float64).reshape(-1) for each in (actual, expected))
-    known = np.isfinite(e) & np.isfinite(a)
-    scale = np.abs(e[np.isfinite(e)]).max(initial=0.0) or 1.0
-    apart = np.abs(a[known] - e[known]) / scale
-    same = int((np.isnan(a) & np.isnan(e)).sum() + (np.isinf(e) & (a == e)).sum())
-    largest, rms = (float(apart.max()), float(np.sqrt(np.mean(apart**2)))) if apart.size else (float("nan"),) * 2
-    return Comparison(name, against, seed, provider, largest, rms, float(allowed / scale), same, problem)
-
-
-def _judged(
-    name: str,
-    against: str,
-    seed: int,
-    provider: str,
-    actual: npt.NDArray[Any],
-    expected: npt.NDArray[Any],
-    bounds: Mapping[str, float],
-) -> Comparison:
-    """An output of the model by migraphx-driver's bounds, relative to the largest element, whatever its size."""
-    if actual.shape != expected.shape and actual.size == expected.size:
-        expected = expected.reshape(actual.shape)
-    if actual.shape != expected.shape:
-        problem = f"its shape is {list(actual.shape)} instead of {list(expected.shape)}"
-        return Comparison(name, against, seed, provider, float("nan"), float("nan"), 0.0, 0, problem)
-    a, e = actual.astype(np.float64), expected.astype(np.float64)
-    scale = np.abs(e[np.isfinite(e)]).max(initial=0.0) or 1.0
-    with np.errstate(invalid="ignore"):
-        near = (a == e) | (np.abs(a - e) <= bounds["atol"] * scale + bounds["rtol"] * np.abs(e)) & np.isfinite(e)
-    near |= np.isnan(a) & np.isnan(e)
-    compared = _compared(name, against, seed, provider, actual, expected, bounds["atol"] * scale, "")
-    problems = [*_far(near, a, e), *_rms(compared.rms, bounds["rms_tol"])]
-    return replace(compared, problem="; ".join(problems))
-
-
-def _far(near: npt.NDArray[np.bool_], a: npt.NDArray[Any], e: npt.NDArray[Any]) -> Iterator[str]:
-    if not near.all():
-        first = np.unravel_index(int(np.argmin(near)), near.shape)
-        place = ", ".join(map(str, first))
-        yield f"{near.size - near.sum()} of {near.size} elements; [{place}] is {a[first]:.6g} instead of {e[first]:.6g}"
-
-
-def _rms(rms: float, bound: float) -> Iterator[str]:
-    if rms > bound:
-        yield f"RMS difference {rms:.3g} is above {bound:g}"
 
 
 def _require_onnxruntime() -> Any:

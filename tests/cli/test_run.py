@@ -8,6 +8,7 @@ import pytest
 
 import iree_migraphx as migraphx
 from iree_migraphx.cli import perf, verify
+from iree_migraphx.cli.comparison import judged
 from iree_migraphx.cli.values import all_values, generate
 from splice.models import X, expected
 
@@ -140,6 +141,18 @@ def test_perf_compares_both(json_of, command, model):
     assert "Ratio: IREE is " in out
 
 
+def test_perf_of_each_kernel(json_of, command, model):
+    words = ["perf", model, "-n", 3, "--plain-limit", 0, "--detailed"]
+    kernels = json_of(*words)["kernels"]
+    assert sum(kernel["subgraphs"] for kernel in kernels) == 3
+    weights = [kernel["seconds"] * kernel["subgraphs"] for kernel in kernels]
+    assert weights == sorted(weights, reverse=True)
+    for kernel in kernels:
+        assert kernel["gigaflops"] == pytest.approx((2 * 144 * 144 + 2 * 576) / kernel["seconds"] / 1e9)
+    assert "Summary of IREE's kernels" in command(*words)[0]
+    assert "--detailed times IREE's kernels for the CPU" in command(*words, "--no-iree", status=2)[1]
+
+
 def test_perf_without_migraphx_alone(json_of, model):
     measured = json_of("perf", model, "-n", 2, "--plain-limit", 0)
     assert measured["migraphx"] is measured["ratio"] is None
@@ -199,7 +212,7 @@ def test_nan_and_infinities_are_compared():
     wanted = np.array([1.0, np.nan, np.inf, -np.inf], np.float32)
 
     def problem(*values):
-        return verify._judged("o", "migraphx", 0, "iree", np.array(values, np.float32), wanted, bounds).problem
+        return judged("o", "migraphx", 0, "iree", np.array(values, np.float32), wanted, bounds).problem
 
     assert problem(1.0, np.nan, np.inf, -np.inf) == ""
     for wrong in ([1, 0, np.inf, -np.inf], [1, np.nan, 9, -np.inf], [1, np.nan, np.inf, np.inf], [np.nan] * 4):

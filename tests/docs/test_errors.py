@@ -111,7 +111,7 @@ CAUSES: list[Callable[..., Any]] = [
     lambda: migraphx.quantize_fp16(compiled()),
     lambda tmp_path: saved(tmp_path, b"junk"),
     lambda tmp_path: saved(tmp_path, migraphx.save_buffer(program())[:-20]),
-    lambda: compiled().run({"y": x()}),
+    lambda: compiled().run({"x0": x()}),
     lambda: compiled().run({}),
     lambda: compiled().run({"x": x(dtype=np.float64)}),
     lambda: LoadedKernel(device(1), HostKernel("f", b"junk"), [], Shape.standard_of("float_type", (1,))),
