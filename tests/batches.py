@@ -56,9 +56,13 @@ def module_of(subgraphs: Sequence[Subgraph], form: Form = Form.CHANNELS_LAST) ->
 
 def compiled(programs: Sequence[Program], options: Options) -> Batch:
     """Compile programs for this machine; each has one result, and all of it is computed by IREE."""
-    subgraphs = [whole(program) for program in programs]
+    return compiled_together([whole(program) for program in programs], options)
+
+
+def compiled_together(subgraphs: Sequence[Subgraph], options: Options, form: Form = Form.CHANNELS_LAST) -> Batch:
+    """Compile subgraphs that can all be lowered."""
     arguments = len(subgraphs[0].operands) + 1
-    request = Request("f0", module_of(subgraphs), arguments, "dot")
+    request = Request("f0", module_of(subgraphs, form), arguments, "dot")
     (outcome,) = compile_kernels([request], parse_target("host"), replace(options, timeout=600))
     if isinstance(outcome.kernel, Refusal):
         raise outcome.kernel

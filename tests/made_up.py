@@ -12,16 +12,42 @@ from dataclasses import dataclass
 import hypothesis.strategies as st
 import numpy as np
 
+from iree_migraphx.binding.datatypes import type_t
 from programs import Builder
 
-#: Whole numbers up to here are exact. Halves are multiplied and summed in float, then rounded.
-EXACT = {"half_type": 2048, "float_type": 2**24}
+#: Whole numbers up to here are exact in each type, and no two of them are neighbours (op/equal.hpp).
+EXACT = {
+    "half_type": 1024,
+    "float_type": 2**22,
+    "bf16_type": 128,
+    "double_type": 2**51,
+    "fp8e4m3fn_type": 16,
+    "fp8e4m3fnuz_type": 16,
+    "fp8e5m2_type": 8,
+    "fp8e5m2fnuz_type": 8,
+    "int8_type": 127,
+    "uint8_type": 255,
+    "int16_type": 2**15 - 1,
+    "uint16_type": 2**16 - 1,
+    "int32_type": 2**31 - 1,
+    "uint32_type": 2**32 - 1,
+    "int64_type": 2**53,
+    "uint64_type": 2**53,
+}
+#: Most programs are of these.
+COMMON = ("float_type", "half_type")
+TYPES = st.one_of(st.sampled_from(COMMON), st.sampled_from(list(EXACT)))
 SMALL = 2
 #: Most axes are short; 1 is special everywhere, and a few are as long as vectors or a little longer.
 LENGTHS = st.sampled_from([1, 1, 2, 3, 4, 5, 8, 17])
 MOST_ELEMENTS = 3000
-UNARY = ("relu", "abs", "neg", "sign", "floor", "ceil", "nearbyint", "leaky_relu")
-BINARY = ("add", "sub", "mul", "max", "min", "greater", "less", "prelu", "sqdiff")
+UNARY = ("relu", "abs", "neg", "sign", "floor", "ceil", "nearbyint", "leaky_relu", "not")
+BINARY = (
+    *("add", "sub", "mul", "max", "min", "greater", "less", "equal", "prelu", "sqdiff"),
+    *("logical_and", "logical_or", "logical_xor"),
+)
+#: What makes a negative number of others: not over unsigned types.
+NEGATIVE = ("neg", "sub", "sqdiff")
 
 
 @dataclass(frozen=True)
@@ -30,6 +56,19 @@ class Value:
     lens: tuple
     type: str
     bound: int
+
+
+def unsigned(type_):
+    return type_.startswith("u")
+
+
+def least(type_):
+    """The least number that is drawn."""
+    return 0 if unsigned(type_) else -SMALL
+
+
+def allowed(operators, type_):
+    return [name for name in operators if not unsigned(type_) or name not in NEGATIVE]
 
 
 class Maker:
@@ -58,7 +97,7 @@ class Maker:
             constant = self.draw(st.booleans())
         if constant:
             seed = next(self.count)
-            array = np.random.default_rng(seed).integers(-SMALL, SMALL, lens, endpoint=True)
+            array = np.random.default_rng(seed).integers(least(type_), SMALL, lens, endpoint=True)
             return self.b.literal(array, type_)
         order = self.draw(st.permutations(range(len(lens)))) if self.draw(st.booleans()) else range(len(lens))
         repeated = (
@@ -82,7 +121,7 @@ class Maker:
         return length if math.prod(others) * length <= MOST_ELEMENTS else 1
 
     def start(self):
-        type_ = self.draw(st.sampled_from(list(EXACT)))
+        type_ = self.draw(TYPES)
         lens = self.shape(2, 5)
         self.add(self.source(lens, type_, constant=False), lens, type_, SMALL)
 
@@ -133,18 +172,20 @@ class Maker:
     def shrink(self):
         """Bring a value back to small numbers."""
         x = self.pick()
-        limits = [self.b.spread(self.b.literal(limit, x.type), x.lens) for limit in (-SMALL, SMALL)]
+        limits = [self.b.spread(self.b.literal(limit, x.type), x.lens) for limit in (least(x.type), SMALL)]
         self.add(self.b.op("clip", x.name, *limits), x.lens, x.type, SMALL)
 
     def unary(self):
-        x, operator = self.pick(), self.draw(st.sampled_from(UNARY))
+        x = self.pick()
+        operator = self.draw(st.sampled_from(allowed(UNARY, x.type)))
         fields = {"alpha": 2.0} if operator == "leaky_relu" else {}
         if x.bound * 2 > EXACT[x.type]:
             return self.shrink()
         self.add(self.b.op(operator, x.name, **fields), x.lens, x.type, x.bound * len(fields or "x") * 2)
 
     def binary(self):
-        x, operator = self.pick(), self.draw(st.sampled_from(BINARY))
+        x = self.pick()
+        operator = self.draw(st.sampled_from(allowed(BINARY, x.type)))
         y = self.pick(lambda v: (v.lens, v.type) == (x.lens, x.type))
         if self.draw(st.booleans()):
             y = self.broadcast(x)
@@ -159,7 +200,7 @@ class Maker:
         """A new operand with the lengths of `x`: a scalar, along one axis, or with some axes stretched."""
         kind = self.draw(st.sampled_from(["scalar", "axis", "stretched", "whole"]))
         if kind == "scalar":
-            value = self.b.spread(self.b.literal(self.draw(st.integers(-SMALL, SMALL)), x.type), x.lens)
+            value = self.b.spread(self.b.literal(self.draw(st.integers(least(x.type), SMALL)), x.type), x.lens)
         elif kind == "axis":
             axis = self.draw(st.integers(0, len(x.lens) - 1))
             row = self.source((x.lens[axis],), x.type)
@@ -179,12 +220,32 @@ class Maker:
         self.add(self.b.op("where", condition, x.name, y.name), x.lens, x.type, max(x.bound, y.bound))
 
     def convert(self):
-        x = self.pick()
-        type_ = "half_type" if x.type == "float_type" else "float_type"
+        x, type_ = self.pick(), self.draw(TYPES)
         if x.bound > EXACT[type_]:
             return self.shrink()
-        code = {"half_type": 1, "float_type": 2}[type_]
-        self.add(self.b.op("convert", x.name, target_type=code), x.lens, type_, x.bound)
+        value = self.b.op("abs", x.name) if unsigned(type_) and not unsigned(x.type) else x.name
+        self.add(self.b.op("convert", value, target_type=int(type_t[type_])), x.lens, type_, x.bound)
+
+    def quantize(self):
+        x = self.pick(lambda v: v.type in ("float_type", "half_type") and v.bound <= 127 - SMALL)
+        if x is None:
+            return self.convert()
+        operands = [self.b.spread(self.b.literal(self.draw(st.sampled_from([1.0, -1.0])), x.type), x.lens)]
+        bound = x.bound
+        if self.draw(st.booleans()):
+            operands.append(self.b.spread(self.b.literal(self.draw(st.integers(-SMALL, SMALL)), "int8_type"), x.lens))
+            bound += SMALL
+        value = self.b.op("quantizelinear", x.name, *operands, out_type=int(type_t["int8_type"]))
+        self.add(value, x.lens, "int8_type", bound)
+
+    def dequantize(self):
+        x = self.pick(lambda v: v.type in ("int8_type", "uint8_type"))
+        if x is None:
+            return self.quantize()
+        type_ = self.draw(st.sampled_from(COMMON))
+        scale = self.b.spread(self.b.literal(2.0, type_), x.lens)
+        zero = self.b.spread(self.b.literal(1, x.type), x.lens)
+        self.add(self.b.op("dequantizelinear", x.name, scale, zero), x.lens, type_, 2 * x.bound + 2)
 
     def transpose(self):
         x = self.pick()
@@ -250,6 +311,7 @@ class Maker:
 ANCHORS = (Maker.dot, Maker.convolution, Maker.convolution, Maker.dot_with_itself)
 REST = (
     *(Maker.unary, Maker.binary, Maker.binary, Maker.binary, Maker.where, Maker.convert, Maker.shrink),
+    *(Maker.quantize, Maker.dequantize),
     *(Maker.transpose, Maker.reshape, Maker.slice, Maker.add_axis, Maker.drop_axes, Maker.other),
 )
 

@@ -1,13 +1,16 @@
 """Made-up programs compiled whole, and their subgraphs one by one in the form that GPUs get, against MIGraphX."""
 
+import hypothesis.strategies as st
 import numpy as np
 from hypothesis import given
 
+import batches
 import iree_migraphx
 import made_up
 from iree_migraphx import binding
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.lowering.anchors import Form
+from iree_migraphx.lowering.emit import lower
 from programs import (
     Builder,
     assert_equal,
@@ -22,6 +25,10 @@ from programs import (
 
 #: What a subgraph may be refused for: IREE's compiler takes everything that is lowered.
 REFUSED = {Reason.UNSUPPORTED_OPERATOR, Reason.UNSUPPORTED_LAYOUT, Reason.UNSUPPORTED_TYPE}
+
+
+#: Programs of one compile.
+PROGRAMS = 20
 
 
 def test_whole_programs(examples, kernel_options):
@@ -53,6 +60,31 @@ def test_subgraphs_over_operands_of_any_layout(examples, kernel_options):
             body = body_of(subgraph)
             inputs = inputs_of(body)
             assert_equal(on_iree(subgraph, kernel, inputs), on_ref(body, inputs)[0])
+
+    run()
+
+
+def is_lowered(subgraph, form):
+    try:
+        return bool(lower(subgraph, "kernel", form))
+    except Refusal as refusal:
+        assert refusal.reason in REFUSED, refusal
+        return False
+
+
+def test_many_subgraphs_with_one_compile(examples, kernel_options):
+    """With --examples N, N times as many programs."""
+
+    @examples(2)
+    @given(st.lists(made_up.programs(most=4), min_size=PROGRAMS, max_size=PROGRAMS), st.sampled_from(Form))
+    def run(programs, form):
+        subgraphs = [s for program in programs for s in subgraphs_of(program, form, standard_operands=False)]
+        lowered = [subgraph for subgraph in subgraphs if is_lowered(subgraph, form)]
+        batch = batches.compiled_together(lowered, kernel_options, form)
+        for index, subgraph in enumerate(lowered):
+            body = body_of(subgraph)
+            inputs = inputs_of(body)
+            assert_equal(batch.run(index, inputs), on_ref(body, inputs)[0])
 
     run()
 
