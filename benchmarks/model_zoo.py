@@ -1,6 +1,6 @@
 """Compiles the models of zoo/ for this machine and for GPUs, and compares what they compute with onnxruntime.
 
-    python benchmarks/model_zoo.py [--models yolo vit_b16] [--arch gfx942] [--json FILE] [--markdown docs/models.md]
+    python benchmarks/model_zoo.py [--models yolo vit_b16] [--place gfx942] [--json FILE] [--markdown docs/models.md]
 
 On this machine a model runs on the target ref with IREE's kernels in it; for a GPU, which need not be there, the
 kernels are compiled and checked. Each model runs in a process of its own. With --small the models are tiny.
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ import iree_migraphx as migraphx
 from iree_migraphx.options import Options
 from iree_migraphx.report import Report
 
-ARCHS = ("gfx90a", "gfx942", "gfx950", "gfx1100", "gfx1201")
+PLACES = ("host", "gfx90a", "gfx942", "gfx950", "gfx1100", "gfx1201")
 #: Models that are quantized to int8 too, with lengths at which MIGraphX can calibrate them: that is on its ref target.
 CALIBRATED = {"resnet50": replace(ResNet(), size=64), "bert_base": Bert(tokens=16, encoder=replace(BASE, layers=2))}
 #: The largest difference that passes, over the largest value of the output. Roundings add up over some hundred
@@ -55,25 +55,30 @@ class Variant:
     seconds: float = 0.0
 
     @property
+    def name(self) -> tuple[str, str, str]:
+        """What a later run replaces."""
+        return self.model, self.precision, self.place
+
+    @property
     def right(self) -> bool:
         """Whether every output is near onnxruntime's; a check has none."""
         return all(difference <= TOLERANCES[self.precision] for difference in self.differences)
 
 
-def measure(name: str, archs: Sequence[str], options: Options, small: bool) -> list[Variant]:
-    """All variants of a model."""
-    entry = ZOO[name]
-    model = (entry.small if small else entry.real).build()
-    found = [_on_host(name, "float", model, options)]
-    found += [_checked(name, "float", arch, _parsed(model, "float"), options) for arch in archs]
-    if name in CALIBRATED:
-        found.append(_on_host(name, "half", model, options))
-    found += [_checked(name, "half", arch, _parsed(model, "half"), options) for arch in archs]
-    if name in CALIBRATED:
-        calibrated = model if small else CALIBRATED[name].build()
-        found.append(_on_host(name, "int8", calibrated, options))
-        found += [_checked(name, "int8", arch, _parsed(model, "int8"), options) for arch in archs]
-    return found
+def measure(
+    name: str, precisions: Sequence[str], places: Sequence[str], options: Options, small: bool
+) -> Iterator[Variant]:
+    """The variants of a model."""
+    model = (ZOO[name].small if small else ZOO[name].real).build()
+    for precision in precisions:
+        if precision == "int8" and name not in CALIBRATED:
+            continue
+        for place in places:
+            if place != "host":
+                yield _checked(name, precision, place, _parsed(model, precision), options)
+            elif precision == "float" or name in CALIBRATED:
+                calibrated = CALIBRATED[name].build() if precision == "int8" and not small else model
+                yield _on_host(name, precision, calibrated, options)
 
 
 def _parsed(model: onnx.ModelProto, precision: str, calibration: Sequence[Any] = ()) -> migraphx.program:
@@ -130,10 +135,10 @@ def _variant(name: str, precision: str, place: str, report: Report) -> Variant:
 
 def markdown(variants: Sequence[Variant]) -> str:
     """The page docs/models.md."""
-    places = list(dict.fromkeys(variant.place for variant in variants))
-    cells = {(v.model, v.precision, v.place): v for v in variants}
+    places = [place for place in PLACES if any(variant.place == place for variant in variants)]
+    cells = {variant.name: variant for variant in variants}
     rows = ["| model | precision | " + " | ".join(places) + " | difference |", "|" + " --- |" * (len(places) + 3)]
-    for model, precision in dict.fromkeys((v.model, v.precision) for v in variants):
+    for model, precision in sorted({(v.model, v.precision) for v in variants}):
         row = [cells.get((model, precision, place)) for place in places]
         worst = max((d for v in row if v for d in v.differences), default=None)
         counts = [f"{v.accepted}/{v.eligible}" if v else "" for v in row]
@@ -168,7 +173,10 @@ PAGE = """# Models
 
 Models with the published structures and lengths, and random weights that keep activations in range. Written by
 
-    python benchmarks/model_zoo.py --markdown docs/models.md
+<!-- not run: it takes hours -->
+```bash
+python benchmarks/model_zoo.py --markdown docs/models.md
+```
 
 which builds them (benchmarks/zoo/), compiles them for this machine's CPU, compares two runs with onnxruntime, and
 compiles and checks their kernels for GPUs, none of which was there. A cell is subgraphs accepted/eligible; what is
@@ -192,34 +200,41 @@ def main() -> int:
     """Run the command and return its exit code: 1 where numbers are wrong or a share is below --share."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=ZOO, default=list(ZOO), metavar="NAME", help=", ".join(ZOO))
-    parser.add_argument("--arch", nargs="*", default=list(ARCHS), metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--precision", nargs="+", choices=TOLERANCES, default=list(TOLERANCES))
+    parser.add_argument("--place", nargs="+", default=list(PLACES), metavar="NAME", help="default: %(default)s")
     parser.add_argument("--share", type=float, default=0.95, help="of subgraphs that have to be accepted")
     parser.add_argument("--small", action="store_true", help="the same structures made tiny")
     parser.add_argument("--cache", type=Path, help="a folder that keeps kernels for the next run")
-    parser.add_argument("--json", type=Path, help="write every result to this file")
+    parser.add_argument("--json", type=Path, help="write every result to this file; others that it has are kept")
     parser.add_argument("--markdown", type=Path, help="write the page of docs/ to this file")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
         options = Options.resolve(cache_dir=given.cache, quiet=True, cache_size=0)
-        print(json.dumps([asdict(each) for each in measure(given.measure, given.arch, options, given.small)]))
+        for variant in measure(given.measure, given.precision, given.place, options, given.small):
+            print(json.dumps(asdict(variant)), flush=True)
         return 0
     console = Console(width=160, highlight=False)
-    variants: list[Variant] = []
+    known = json.loads(given.json.read_text()) if given.json and given.json.exists() else []
+    variants = {each.name: each for each in (Variant(**values) for values in known)}
+    seen = []
     with tempfile.TemporaryDirectory() as folder:
         for name in given.models:
-            command = [sys.executable, __file__, "--measure", name, "--cache", str(given.cache or folder), "--arch"]
-            command += [*given.arch, *["--small"] * given.small]
-            ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            found = [Variant(**each) for each in json.loads(ended.stdout)]
-            for variant in found:
-                console.print(_line(variant))
-            variants += found
-    if given.json:
-        given.json.write_text(json.dumps([asdict(each) for each in variants], indent=1) + "\n")
+            command = [sys.executable, __file__, "--measure", name, "--cache", str(given.cache or folder)]
+            command += ["--precision", *given.precision, "--place", *given.place, *["--small"] * given.small]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+                for line in process.stdout or ():
+                    seen.append(Variant(**json.loads(line)))
+                    console.print(_line(seen[-1]))
+                    variants[seen[-1].name] = seen[-1]
+                    if given.json:
+                        text = json.dumps([asdict(each) for each in variants.values()], indent=1)
+                        given.json.write_text(f"{text}\n")
+            if process.returncode:
+                raise SystemExit(f"{name} ended with {process.returncode}")
     if given.markdown:
-        given.markdown.write_text(markdown(variants))
-    good = all(v.right and v.accepted >= given.share * v.eligible for v in variants)
+        given.markdown.write_text(markdown(list(variants.values())))
+    good = all(each.right and each.accepted >= given.share * each.eligible for each in seen)
     return 0 if good else 1
 
 

@@ -16,13 +16,15 @@ from iree_migraphx import options
 from iree_migraphx.errors import OptionError
 from iree_migraphx.options import Options
 
+from .snippets import parse
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 ROOT = Path(sys.prefix).parent  # setup.sh's ROOT_DIR
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+    return [each.text for each in parse("README.md", README) if each.language == language and each.mark != "not run"]
 
 
 @pytest.fixture

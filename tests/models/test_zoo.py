@@ -70,7 +70,7 @@ def test_quantized(name, precision, kernel_options):
 
 
 def test_the_command(tmp_path):
-    words = ["--small", "--models", "tagger", "--arch", "gfx942", "--cache", tmp_path / "cache"]
+    words = ["--small", "--models", "tagger", "--place", "host", "gfx942", "--cache", tmp_path / "cache"]
     files = ["--json", tmp_path / "zoo.json", "--markdown", tmp_path / "models.md"]
     command = [sys.executable, BENCHMARKS / "model_zoo.py", *words, *files]
     ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=200, check=False)

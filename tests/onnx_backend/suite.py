@@ -229,7 +229,10 @@ PAGE = """# The ONNX backend node tests
 
 The {total} node tests of the package onnx {version}, on the target `ref` of MIGraphX {migraphx}. Written by
 
-    python tests/onnx_backend/suite.py --markdown docs/onnx-tests.md
+<!-- not run: it takes minutes -->
+```bash
+python tests/onnx_backend/suite.py --markdown docs/onnx-tests.md
+```
 
 which runs every test with MIGraphX alone and with IREE's kernels in the program. Both are compared with what the test
 expects, by ONNX's own rule. The tests of this repository run a part of them.
