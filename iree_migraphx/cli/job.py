@@ -121,8 +121,7 @@ class Job:
 def add_job(parser: argparse.ArgumentParser, runs: bool = True) -> None:
     """Add what all commands take that compile a model; `runs`: and run it."""
     add_model(parser)
-    if runs:
-        add_values(parser)
+    add_values(parser)
     add_target(parser)
     group = parser.add_argument_group("compiling")
     group.add_argument(
@@ -210,7 +209,7 @@ def prepare(arguments: argparse.Namespace) -> Job:
         say(f"iree-migraphx: {note}")
     if model.is_compiled:
         _check_compiled(arguments)
-    given = check_values(arguments, model.program.get_parameter_shapes()) if "seed" in arguments else {}
+    given = check_values(arguments, model.program.get_parameter_shapes())
     return Job(arguments, options, where, architectures, model, given, report_file)
 
 

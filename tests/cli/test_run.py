@@ -43,6 +43,12 @@ def test_a_dry_run_compiles_nothing(command, model, tmp_path):
     assert "in the cache" in command("compile", model, "--dry-run")[0]
 
 
+def test_compile_calibrates_on_inputs_that_are_made_up(command, model):
+    out, err = command("compile", model, "--ref", "--int8", "--dry-run", "--seed", 3)
+    assert "dequantizelinear convolution add relu" in " ".join(out.split())
+    assert "Quantizing to int8" in err
+
+
 def test_strict(command, model, monkeypatch):
     command("compile", model, "--strict")
     monkeypatch.setenv("IREE_MIGRAPHX_TIMEOUT", "0.01")
