@@ -180,7 +180,8 @@ python benchmarks/model_zoo.py --markdown docs/models.md
 
 which builds them (benchmarks/zoo/), compiles them for this machine's CPU, compares two runs with onnxruntime, and
 compiles and checks their kernels for GPUs, none of which was there. A cell is subgraphs accepted/eligible; what is
-eligible is in [architecture.md](architecture.md); an empty cell was not tried. Half is after `quantize_fp16`, int8 after `quantize_int8`.
+eligible is in [architecture.md](architecture.md); an empty cell was not tried. Half is after `quantize_fp16`,
+int8 after `quantize_int8`.
 
 *difference* is the largest of any output to onnxruntime's in float, over that output's largest value; {float:.1e}
 passes for float, {half:.1e} for half, {int8:.2f} for int8. MIGraphX calibrates int8 on its ref target, which is too
