@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import iree_migraphx
+from iree_migraphx.cli.values import generate as generate
 from iree_migraphx.errors import InputError
 
 Values = dict[str, npt.NDArray[Any]]
@@ -154,37 +154,3 @@ def load_values(given: Iterable[str], names: Iterable[str]) -> Values:
         except (ValueError, EOFError) as error:
             raise InputError(f"{file}, the value of {name}, is not a .npy file that can be used: {error}") from error
     return values
-
-
-def generate(shape: iree_migraphx.shape, rng: np.random.Generator) -> npt.NDArray[Any]:
-    """A value for a parameter, by its type and form.
-
-    Floats with 1 or 3 channels are a picture with something like text on it: on noise a detector finds nothing, its
-    results are all but zero, and comparing them tells little. Other floats are uniform between -1 and 1. Integers are
-    0 or 1, so that they are valid as indices, masks and token ids.
-    """
-    lens, dtype = tuple(shape.lens()), shape.dtype
-    if dtype.kind in "biu":
-        return rng.integers(0, 2, lens).astype(dtype)
-    if len(lens) == 4 and lens[1] in (1, 3):
-        batch = [np.broadcast_to(_picture(rng, *lens[2:]), lens[1:]) for _ in range(lens[0])]
-        return np.stack(batch).astype(dtype)
-    if len(lens) == 4 and lens[3] in (1, 3):
-        batch = [np.broadcast_to(_picture(rng, *lens[1:3])[..., None], lens[1:]) for _ in range(lens[0])]
-        return np.stack(batch).astype(dtype)
-    return rng.uniform(-1, 1, lens).astype(dtype)
-
-
-def _picture(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.float64]:
-    """Lines of dark letters, 5x7 points in cells of 6x14, on a soft background; between -1 and 1."""
-    down, across = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    slope_down, slope_across, phase = rng.uniform(0.3, 1.0, 3)
-    background = 0.75 + 0.2 * np.sin(2 * np.pi * (down * slope_down + across * slope_across + phase))
-    point = max(1, min(height, width) // 160)
-    lines, letters = -(-height // (14 * point)), -(-width // (6 * point))
-    cells = np.zeros((lines, 14, letters, 6))
-    words = rng.random((lines, 1, letters, 1)) < 0.8
-    cells[:, 3:10, :, :5] = (rng.random((lines, 7, letters, 5)) < 0.5) & words
-    ink = np.kron(cells.reshape(lines * 14, letters * 6), np.ones((point, point)))[:height, :width]
-    picture: npt.NDArray[np.float64] = 2 * background * (1 - 0.85 * ink) - 1
-    return picture

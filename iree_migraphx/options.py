@@ -6,6 +6,7 @@ The names IREE_BIN, IREE_CONFIG, IREE_DEBUG and IREE_DISABLE are the prototype's
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -170,6 +171,18 @@ def _user_cache() -> Path:
     """The user's cache folder, by the XDG Base Directory Specification, which wants whole paths."""
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return named if named.is_absolute() else Path(os.path.expanduser("~/.cache"))  # not home(), which may raise
+
+
+def likely_typos(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Variables that are set and all but have the name of one of ours, and that name; IREE's tools have some too."""
+    environment = os.environ if environment is None else environment
+    found = {}
+    for name in environment:
+        if name.upper().startswith(("IREE_", "IREEMIGRAPHX")) and name not in _VARIABLES:
+            close = difflib.get_close_matches(name.upper(), _VARIABLES, n=1, cutoff=0.85)
+            if close:
+                found[name] = close[0]
+    return found
 
 
 def inherited_environment(**changes: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from iree_migraphx.cli.exit_codes import ExitCode
 from iree_migraphx.cli.output import print_json
 from iree_migraphx.errors import IreeMigraphxError, Refusal
-from iree_migraphx.options import Options, available_cores, variables_set
+from iree_migraphx.options import Options, available_cores, likely_typos, variables_set
 
 if TYPE_CHECKING:
     from iree_migraphx.kernels.targets import Target
@@ -110,6 +110,8 @@ def _guarded(look: Callable[[Options], Iterator[Finding]], options: Options) -> 
 def _settings(options: Options) -> Iterator[Finding]:
     known = variables_set()
     yield Finding("settings", OK, " ".join(f"{name}={value}" for name, value in known.items()) or "all by default")
+    for name, meant in likely_typos().items():
+        yield Finding("settings", WARNING, f"{name} is set, which nothing reads", f"if {meant} is meant, correct it")
     if options.disable:
         yield Finding("settings", WARNING, "IREE is switched off", "unset IREE_DISABLE, or disable in IREE_CONFIG")
 

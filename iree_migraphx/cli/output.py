@@ -110,17 +110,20 @@ def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 @contextlib.contextmanager
 def banner(words: Sequence[str], quiet: bool = False) -> Iterator[None]:
-    """migraphx-driver's first and last lines (main in src/driver/main.cpp), around a command."""
+    """migraphx-driver's first and last lines (main in src/driver/main.cpp), the variables that matter among them."""
     if quiet:
         yield
         return
     from iree_migraphx import binding
+    from iree_migraphx.options import variables_set
 
     name = f"[ MIGraphX Version: {binding.__version__} ]"
     command = f"iree-migraphx {shlex.join(words)}"
     started = time.monotonic()
     say(f"Running {name}: {command}\n{_now()}")
     yield
+    for variable, value in variables_set().items():
+        say(f"{variable}={shlex.quote(value)} \\")
     say(f"{_now()}\n{name} Complete({time.monotonic() - started:.3g}s): {command}")
 
 

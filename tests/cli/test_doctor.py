@@ -29,6 +29,7 @@ def test_an_installation_that_works(json_of, command):
         ("IREE_MIGRAPHX_CACHE_READONLY", "/no/such/cache", "cache", "warning", "/no/such/cache holds no kernels"),
         ("IREE_MIGRAPHX_CACHE", "0", "cache", "warning", "it is switched off"),
         ("IREE_DISABLE", "1", "settings", "warning", "IREE is switched off"),
+        ("IREE_DISBALE", "1", "settings", "warning", "IREE_DISBALE is set, which nothing reads"),
     ],
 )
 def test_what_is_wrong(variable, value, subject, status, text, monkeypatch):
