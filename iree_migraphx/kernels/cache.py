@@ -149,7 +149,7 @@ class KernelCache:
                 write_entry(new, entry, request.mlir, command)
                 place = self.entry(key)
                 place.parent.mkdir(mode=0o700, exist_ok=True)
-                new.rename(place)
+                self._rename(new, place)
             self._note(Maker(entries.get("compiler", ""), entries.get("build", "")))
         except OSError as error:
             # Another process was faster, and its entry is as good.
@@ -205,9 +205,17 @@ class KernelCache:
                 new = folder / path.name
                 new.write_bytes(data)
                 path.parent.mkdir(mode=0o700, exist_ok=True)
-                new.replace(path)
+                self._rename(new, path)
         except OSError as error:
             self._stop(error)
+
+    def _rename(self, new: Path, place: Path) -> None:
+        try:
+            new.replace(place)
+        except FileNotFoundError:
+            # A server whose answer was lost is asked again, and then has nothing left to rename.
+            if not place.exists():
+                raise
 
     def remove(self, path: Path) -> bool:
         """Take an entry or a file away, from all processes at once; whether it was there, and it was us."""
@@ -280,9 +288,10 @@ def _lock(descriptor: int) -> bool | None:
     """Whether we have the lock of an open file now; None where the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Its last owner may have removed it between our open and our lock: then the next one will not see that we
+        # have it. Where that was on another machine, a network's file system may not know the file any more.
+        return os.fstat(descriptor).st_nlink > 0
     except BlockingIOError:
         return False
     except OSError:
         return None
-    # Its last owner may have removed it between our open and our lock: then the next one will not see that we have it.
-    return os.fstat(descriptor).st_nlink > 0
