@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import iree_migraphx
 from iree_migraphx.binding import library, official
+from iree_migraphx.dropin import handed_out
 from iree_migraphx.dropin.settings import Settings, stack
 from iree_migraphx.errors import LibraryNotFoundError
 from iree_migraphx.options import Options
@@ -66,7 +67,7 @@ def install(options: Options | None = None) -> Hook:
         sys.meta_path.insert(0, _Finder())
     loaded = sys.modules.get(_NAME)
     if loaded is not None and official.is_rocm(loaded):
-        _patch(loaded)
+        _patch(loaded, modules_unknown=True)
     elif loaded is not None and not isinstance(loaded.__spec__.loader if loaded.__spec__ else None, _OwnNames):
         del sys.modules[_NAME]  # PyPI's placeholder
     return hook
@@ -93,12 +94,14 @@ def _undo() -> None:
 _reports: dict[int, Report] = {}
 
 
-def _patch(migraphx: ModuleType) -> None:
-    """Put our compile into ROCm's class, once."""
+def _patch(migraphx: ModuleType, modules_unknown: bool) -> None:
+    """Put our compile into ROCm's class, once; modules_unknown: the class may have been used before."""
     kind = migraphx.program
     plain = kind.compile
     if hasattr(plain, "__wrapped__"):
         return
+    for name in ("get_main_module", "create_module"):
+        setattr(kind, name, _noting(getattr(kind, name)))
 
     @functools.wraps(plain)
     def compile(  # noqa: A001 -- the official name
@@ -108,7 +111,8 @@ def _patch(migraphx: ModuleType) -> None:
         from iree_migraphx.plan import How
 
         how = How(offload_copy, fast_math, exhaustive_tune)
-        report = compile_rocm(self, t, lambda: plain(self, t, offload_copy, fast_math, exhaustive_tune), how)
+        plainly = functools.partial(plain, self, t, offload_copy, fast_math, exhaustive_tune)
+        report = compile_rocm(self, t, plainly, how, modules_unknown=modules_unknown)
         if report is not None:
             if id(self) not in _reports:
                 weakref.finalize(self, _reports.pop, id(self), None)
@@ -120,10 +124,20 @@ def _patch(migraphx: ModuleType) -> None:
 
 def _restore(migraphx: ModuleType) -> None:
     kind = migraphx.program
-    plain = getattr(kind.compile, "__wrapped__", None)
-    if plain is not None:
-        kind.compile = plain
+    if hasattr(kind.compile, "__wrapped__"):
+        for name in ("compile", "get_main_module", "create_module"):
+            setattr(kind, name, getattr(kind, name).__wrapped__)
         del kind.iree_report
+
+
+def _noting(method: Any) -> Any:
+    """ROCm's method that hands out a module, with a note of it."""
+
+    @functools.wraps(method)
+    def noting(self: Any, *arguments: Any, **named: Any) -> Any:
+        return handed_out.note(self, method(self, *arguments, **named))
+
+    return noting
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -154,7 +168,7 @@ class _Patched(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
         if official.is_rocm(module):
-            _patch(module)
+            _patch(module, modules_unknown=False)
 
 
 class _OwnNames(importlib.abc.Loader):

@@ -82,14 +82,14 @@ def configure(debug: int, stages: str = "") -> None:
         logging.getLogger(f"iree_migraphx.{stage}").setLevel(levels.get(stage, logging.NOTSET))
 
 
-class _Stderr(logging.StreamHandler[TextIO]):
+class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]  # Python 3.10 takes none
     """To what sys.stderr is at the time, which may be another than when the package was first used."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
 
     @property
-    def stream(self) -> TextIO:  # type: ignore[override]
+    def stream(self) -> TextIO:
         return sys.stderr
 
 

@@ -2,9 +2,9 @@
 
 ROCm's objects are made by pybind11 (detail/common.h, `struct instance`): behind Python's own head come the address of
 the C++ object and the unique_ptr that owns it, then the list of weak references, then four flags. libmigraphx_c's
-handle of a program is a struct of nothing but the C++ program (src/api/api.cpp), so its assignment works on that
-address. Nobody promises any of this: it is checked, on a program of our own, before the first one of the user's is
-touched.
+handle of a program is a struct of nothing but the C++ program (src/api/api.cpp), so its functions work on that address;
+and a C++ program is one pointer to what it consists of (src/include/migraphx/program.hpp). Nobody promises any of this:
+it is checked, on programs of our own, before the first one of the user's is touched.
 """
 
 from __future__ import annotations
@@ -32,8 +32,18 @@ def assign(theirs: Any, other: Any) -> None:
         MigraphxError: ROCm's module is built in a way that this does not know; nothing has been changed.
     """
     check()
-    source = other.handle if isinstance(other, program) else ctypes.c_void_p(_address(other))
-    capi.call("program_assign_to", ctypes.c_void_p(_address(theirs)), source)
+    capi.call("program_assign_to", ctypes.c_void_p(_address(theirs)), ctypes.c_void_p(_address(other)))
+
+
+def exchange(theirs: Any, other: Any) -> None:
+    """Let one of ROCm's programs and another one, ROCm's or this package's, change what they are; raises as `assign`.
+
+    Unlike an assignment this destroys nothing: module objects of either stay valid while the other one lives.
+    """
+    check()
+    _swap(_address(theirs), _address(other))
+    if isinstance(other, program):
+        other.rewritten()
 
 
 @functools.cache
@@ -55,10 +65,21 @@ def check() -> None:
     capi.call("program_assign_to", ctypes.c_void_p(_address(theirs)), own.handle)
     if list(theirs.get_parameter_names()) != [name] or theirs != other:
         raise _unknown("an assignment had another effect")
+    empty = program()
+    _swap(_address(theirs), empty.handle.pointer)
+    if list(theirs.get_parameter_names()) or list(empty.get_parameter_shapes()) != [name] or empty != own:
+        raise _unknown("an exchange had another effect")
+
+
+def _swap(one: int, other: int) -> None:
+    a, b = ctypes.c_size_t.from_address(one), ctypes.c_size_t.from_address(other)
+    a.value, b.value = b.value, a.value
 
 
 def _address(theirs: Any) -> int:
-    """The address of the C++ program in one of ROCm's objects."""
+    """The address of the C++ program of an object."""
+    if isinstance(theirs, program):
+        return theirs.handle.pointer
     kind = official.module().program
     if not isinstance(theirs, kind):
         raise TypeError(f"a program of ROCm's module is wanted, not {type(theirs).__name__}")

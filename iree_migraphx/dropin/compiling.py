@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar, cast
 
 from iree_migraphx import binding, pipeline
 from iree_migraphx.binding import official, official_program
-from iree_migraphx.dropin import lookup
+from iree_migraphx.dropin import handed_out, lookup
 from iree_migraphx.dropin.settings import stack
 from iree_migraphx.errors import Reason
 from iree_migraphx.options import Options
@@ -80,9 +81,22 @@ def compile_own(
 
 
 def compile_rocm(
-    program: Any, t: Any, plain: Callable[[], None], how: How, options: Options | None = None
+    program: Any,
+    t: Any,
+    plain: Callable[[], None],
+    how: How,
+    options: Options | None = None,
+    modules_unknown: bool = False,
 ) -> Report | None:
     """Compile a program of ROCm's module in place, as `compile_own`. What can't be done is left to MIGraphX, and said.
+
+    Args:
+        program: a program of ROCm's class or of a subclass.
+        t: its target.
+        plain: MIGraphX's own compile of the program.
+        how: the options of MIGraphX's compile.
+        options: settings; those of a hook, or else of the environment, by default.
+        modules_unknown: modules of the program may be held that `handed_out` was not told of.
 
     Raises:
         OptionError: a setting that can't be used, before any work.
@@ -100,11 +114,16 @@ def compile_rocm(
         # Never worse off: MIGraphX can compile it, or says itself why it can't.
         _log.debug("left to MIGraphX", exc_info=True)
         plain()
-        return _noted(Report("unknown", options.arch or "host", reason=Reason.SPLICE_ERROR, note=str(error)))
-    report = compile_into(
-        lambda own: official_program.assign(program, own), plain, lambda: official.save(program), target, how, options
-    )
-    return _noted(report)
+        report = Report("unknown", options.arch or "host", reason=Reason.SPLICE_ERROR, note=str(error))
+        if not options.quiet:
+            print(report.summary(), file=sys.stderr, flush=True)
+        return _noted(report)
+
+    def take(own: binding.program) -> None:
+        official_program.exchange(program, own)
+        handed_out.keep(program, own, always=modules_unknown)
+
+    return _noted(compile_into(take, plain, lambda: official.save(program), target, how, options))
 
 
 def _options() -> Options | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from iree_migraphx.binding import official, official_program
-from iree_migraphx.dropin import own
+from iree_migraphx.dropin import handed_out, own
 from iree_migraphx.dropin.names import OFFICIAL
 from iree_migraphx.options import Options
 from iree_migraphx.report import Report
@@ -34,7 +34,7 @@ def namespace() -> dict[str, Any]:
     found |= {name: _giving(found[name], kind) for name in _GIVING if name in found}
     found |= {name: getattr(own, name) for name in _OWN}
     found |= {"program": kind, "dynamic_dimension": migraphx.shape.dynamic_dimension}
-    found["from_official"] = functools.partial(_adopt, kind)
+    found["from_official"] = functools.partial(_copied, kind)
     if hasattr(migraphx, "__version__"):
         found["__version__"] = migraphx.__version__
     return found
@@ -68,6 +68,14 @@ def _program(base: Any) -> type[Any]:
             plain = functools.partial(original, self, t, offload_copy, fast_math, exhaustive_tune)
             self.iree_report = compile_rocm(self, t, plain, how, options) or self.iree_report
 
+        def get_main_module(self) -> Any:
+            """As ROCm's."""
+            return handed_out.note(self, super().get_main_module())
+
+        def create_module(self, name: str) -> Any:
+            """As ROCm's."""
+            return handed_out.note(self, super().create_module(name))
+
     return program
 
 
@@ -81,8 +89,15 @@ def _giving(function: Callable[..., Any], kind: type[Any]) -> Callable[..., Any]
     return giving
 
 
-def _adopt(kind: type[Any], theirs: Any) -> Any:
-    """The program as one that compiles in place."""
+def _copied(kind: type[Any], p: Any) -> Any:
+    """A program of ROCm's as another one, which compiles in place."""
     made = kind()
-    official_program.assign(made, theirs)
+    official_program.assign(made, p)
+    return made
+
+
+def _adopt(kind: type[Any], theirs: Any) -> Any:
+    """A program that nobody else holds as one that compiles in place."""
+    made = kind()
+    official_program.exchange(made, theirs)
     return made

@@ -18,6 +18,11 @@ struct migraphx_program
     migraphx_program()                        = delete;
     migraphx_program(const migraphx_program&) = delete;
 };
+struct migraphx_module
+{
+    migraphx_module()                       = delete;
+    migraphx_module(const migraphx_module&) = delete;
+};
 struct migraphx_target
 {
     migraphx_target()                       = delete;
@@ -30,6 +35,8 @@ int migraphx_program_create(migraphx_program**);
 int migraphx_program_destroy(migraphx_program*);
 int migraphx_program_compile(migraphx_program*, migraphx_target*, handle);
 int migraphx_program_equal(bool*, const migraphx_program*, const migraphx_program*);
+int migraphx_program_get_main_module(migraphx_module**, migraphx_program*);
+int migraphx_program_create_module(migraphx_module**, migraphx_program*, const char*);
 int migraphx_program_get_parameter_shapes(handle*, migraphx_program*);
 int migraphx_program_parameter_shapes_size(std::size_t*, handle);
 int migraphx_program_parameter_shapes_names(const char**, handle);
@@ -86,6 +93,8 @@ static std::vector<std::string> names(migraphx_program& p)
     std::size_t count = 0;
     check(migraphx_program_parameter_shapes_size(&count, shapes));
     std::vector<const char*> found(count);
+    if(count == 0)
+        return {}; // MIGraphX wants no null pointer
     check(migraphx_program_parameter_shapes_names(found.data(), shapes));
     return {found.begin(), found.end()};
 }
@@ -140,6 +149,7 @@ static closing format(const std::string& name)
 PYBIND11_MODULE(migraphx, m)
 {
     py::class_<migraphx_target, target>(m, "target");
+    py::class_<migraphx_module, std::unique_ptr<migraphx_module, py::nodelete>>(m, "module");
     py::class_<migraphx_program, program>(m, "program")
         .def(py::init([] {
             migraphx_program* p = nullptr;
@@ -165,6 +175,23 @@ PYBIND11_MODULE(migraphx, m)
                  return mine.attr("from_official")(p).attr("is_compiled")();
              })
         .def("get_parameter_names", &names)
+        .def(
+            "get_main_module",
+            [](migraphx_program& p) {
+                migraphx_module* found = nullptr;
+                check(migraphx_program_get_main_module(&found, &p));
+                return found;
+            },
+            py::return_value_policy::reference)
+        .def(
+            "create_module",
+            [](migraphx_program& p, const std::string& name) {
+                migraphx_module* made = nullptr;
+                check(migraphx_program_create_module(&made, &p, name.c_str()));
+                return made;
+            },
+            py::return_value_policy::reference,
+            py::arg("name"))
         .def("run", &run)
         .def("__eq__",
              [](const migraphx_program& a, const migraphx_program& b) {

@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -89,6 +90,41 @@ def test_a_report_is_kept_as_long_as_its_program(rocm, onnx_file, kernel_options
         assert len(hook._reports) == kept - 1
 
 
+@pytest.fixture
+def exchanged(monkeypatch):
+    """Calls a function with what each program was exchanged for, which becomes what it was before."""
+    references = []
+    exchange = official_program.exchange
+
+    def watched(program, other):
+        references.append(weakref.ref(other) if isinstance(other, binding.program) else None)
+        exchange(program, other)
+
+    monkeypatch.setattr(official_program, "exchange", watched)
+    return references
+
+
+@pytest.mark.parametrize("way", ["hook", "hook after the import", "drop-in"])
+@pytest.mark.parametrize("held", [True, False])
+def test_modules_that_a_script_holds_stay_valid(rocm, onnx_file, kernel_options, exchanged, way, held):
+    if way == "hook after the import":
+        rocm()
+    with iree_migraphx.install(kernel_options):
+        migraphx = iree_migraphx if way == "drop-in" else rocm()
+        program = migraphx.parse_onnx(onnx_file)
+        modules = [program.get_main_module()] if held else []
+        program.compile(migraphx.get_target("ref"))
+        before = exchanged[-1]
+        gc.collect()
+        assert (before() is not None) == (held or way == "hook after the import")
+        modules.clear()
+        gc.collect()
+        assert (before() is not None) == (way == "hook after the import")
+        del program
+        gc.collect()
+        assert before() is None
+
+
 def test_what_fails_on_our_side_is_left_to_migraphx(rocm, onnx_file, plain, kernel_options, monkeypatch):
     def unknown(*given):
         raise MigraphxError("laid out otherwise")
@@ -107,7 +143,7 @@ def test_an_assignment_that_fails_at_the_end_leaves_the_program_to_migraphx(
     def broken(theirs, own):
         raise MigraphxError("no room")
 
-    monkeypatch.setattr(official_program, "assign", broken)
+    monkeypatch.setattr(official_program, "exchange", broken)
     with iree_migraphx.install(kernel_options):
         program = compiled(rocm(), onnx_file)
         assert [s.provider for s in program.iree_report.subgraphs] == ["migraphx", "migraphx"]
