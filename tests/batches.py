@@ -10,7 +10,7 @@ import numpy as np
 
 from iree_migraphx.errors import Refusal
 from iree_migraphx.ir.model import DTYPES as DTYPES
-from iree_migraphx.ir.model import Program
+from iree_migraphx.ir.model import Program, Shape
 from iree_migraphx.kernels.model import HostKernel, Request
 from iree_migraphx.kernels.service import compile_kernels
 from iree_migraphx.kernels.targets import parse_target
@@ -28,6 +28,8 @@ def whole(program: Program) -> Subgraph:
     members = tuple(i.id for i in instructions if not i.name.startswith("@"))
     operands = tuple(i.id for i in instructions if i.name == "@param")
     shape = program.main.by_id()[result].shape
+    if not shape.packed:  # a result over a slice, which a kernel writes without gaps
+        shape = Shape.standard_of(shape.type, shape.lens)
     return Subgraph("whole", "dot", "main", members, operands, (result,), program.main, (shape,), key="")
 
 

@@ -128,18 +128,24 @@ def wrapped(element: Element, type_: str) -> ir.Value:
     An int is made, or a long for the types that need it; what that can't hold becomes its least value.
     """
     word = "int32_type" if element_type(type_).bits < 32 or type_ == "int32_type" else "int64_type"
-    low, high = limits(word)
-    value, beyond = element.value, constant(element.type, float(high + 1))
-    upper = None
+    whole = _signed(element, word)
     if type_ == "uint64_type":
-        upper = _not_less(value, beyond)
-        value = arith.select(upper, arith.subf(value, beyond), value)
-    fits = arith.andi(_not_less(value, constant(element.type, float(low))), _less(value, beyond))
-    whole = arith.fptosi(mlir_type(word), arith.select(fits, value, constant(element.type, 0.0)))
-    whole = arith.select(fits, whole, constant(word, low))
-    if upper is not None:
-        whole = arith.select(upper, arith.xori(whole, constant(word, low)), whole)
+        # The upper half is made of what is left above the lower one.
+        beyond = constant(element.type, 2.0**63)
+        upper = _signed(Element(arith.subf(element.value, beyond), element.type), word)
+        overflow = arith.shrsi(whole, constant(word, 63))
+        whole = arith.ori(whole, arith.andi(upper, overflow))
     return resize(Element(whole, word), type_)
+
+
+def _signed(element: Element, word: str) -> ir.Value:
+    """A truncated float, or the least integer where it does not fit."""
+    low, high = limits(word)
+    value = element.value
+    least, beyond = constant(element.type, float(low)), constant(element.type, float(high + 1))
+    fits = arith.andi(_not_less(value, least), _less(value, beyond))
+    whole = arith.fptosi(mlir_type(word), arith.select(fits, value, constant(element.type, 0.0)))
+    return arith.select(fits, whole, constant(word, low))
 
 
 def _between_floats(element: Element, type_: str) -> ir.Value:

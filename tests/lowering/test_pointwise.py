@@ -15,7 +15,7 @@ from iree_migraphx.lowering.conversion import GREATEST
 from iree_migraphx.lowering.pointwise import POINTWISE
 from iree_migraphx.lowering.pointwise_functions import FUNCTIONS
 from iree_migraphx.lowering.types import TYPES, is_float
-from programs import Builder, on_ref
+from programs import Builder, on_ref, parameters, strided
 
 
 @dataclass(frozen=True)
@@ -263,3 +263,70 @@ def test_operator(results, type_, operator):
     else:
         narrow = TYPES[type_].bits < 32
         check_floats(operands, actual, expected, truth, type_, TABLE[operator].ulps + (2 if narrow else 0))
+
+
+LENS = (6, 8)
+LAYOUTS = ("permuted", "broadcast", "sliced", "standard")
+SMALL = {True: (-3.0, -1.5, -1.0, -0.5, 0.25, 0.5, 1.0, 2.0, 3.0, 7.0), False: (1, 2, 3, 5, 7)}
+
+
+def laid_out(b, name, type_, layout):
+    """An operand of lengths LENS in a layout."""
+    rows, columns = LENS
+    if layout == "sliced":
+        wider = b.param(name, (rows + 1, columns + 3), type_)
+        return b.op("slice", wider, axes=[0, 1], starts=[1, 2], ends=[rows + 1, columns + 2])
+    strides = {"permuted": (1, rows), "broadcast": (0, 1), "standard": (columns, 1)}[layout]
+    return b.param(name, LENS, type_, strides)
+
+
+def parameter_type(program):
+    return next(iter(parameters(program).values())).dtype
+
+
+def layout_cases():
+    for number, operator in enumerate(TABLE):
+        types = [type_ for type_ in TYPES if type_ != "bool_type" and applies(operator, type_)]
+        for turn in range(1 if operator in FUNCTIONS else 3):
+            layouts = [LAYOUTS[(turn + i) % 3 if i == 0 else (number + turn + i) % 4] for i in range(3)]
+            yield operator, types[(5 * number + 7 * turn) % len(types)], tuple(layouts[: TABLE[operator].operands])
+
+
+@pytest.fixture(scope="module")
+def in_layouts(kernel_options):
+    programs, doubled, inputs, cases = [], [], [], list(layout_cases())
+    for operator, type_, layouts in cases:
+        # What has no meaning for floats has no truth in double.
+        exact = "double_type" if POINTWISE[operator].floats else type_
+        for made_of, made in ((type_, programs), (exact, doubled)):
+            b = Builder()
+            operands = [laid_out(b, f"x{i}", made_of, layout) for i, layout in enumerate(layouts)]
+            made.append(b.build(b.op(operator, *operands, **TABLE[operator].fields)))
+        inputs.append(parameters(programs[-1]))
+    batch = batches.compiled(programs, kernel_options)
+    found = {}
+    for index, case in enumerate(cases):
+        random = np.random.default_rng(index)
+        memory = {
+            name: random.choice(SMALL[is_float(case[1])], max(shape.element_space, 1))
+            for name, shape in inputs[index].items()
+        }
+        given, wide = (
+            {name: strided(values.astype(dtype), inputs[index][name]) for name, values in memory.items()}
+            for dtype in (DTYPES[case[1]], parameter_type(doubled[index]))
+        )
+        truth = on_ref(doubled[index], wide)[0]
+        found[case] = batch.run(index, given), on_ref(programs[index], given)[0], truth
+    return found
+
+
+@pytest.mark.parametrize("case", list(layout_cases()), ids=lambda case: "-".join([case[0], case[1][:-5], *case[2]]))
+def test_layouts(in_layouts, case):
+    operator, type_, _ = case
+    actual, expected, truth = in_layouts[case]
+    actual, expected = actual.reshape(-1), expected.reshape(-1)
+    if not is_float(type_) or actual.dtype == np.bool_:
+        np.testing.assert_array_equal(actual, expected)
+        return
+    ulps = TABLE[operator].ulps + (2 if TYPES[type_].bits < 32 else 0)
+    check_floats([], actual, expected, truth.reshape(-1), type_, ulps)
