@@ -54,7 +54,11 @@ def _is_submodule(name: str) -> bool:
 
 
 def __dir__() -> list[str]:
-    """Every name that the installed MIGraphX has, and this package's own."""
+    """This package's own names, and every one that the installed MIGraphX has, if there is one."""
     import importlib
 
-    return sorted({*globals(), *_HOME, *importlib.import_module(f"{__name__}.dropin.lookup").namespace()})
+    try:
+        found = importlib.import_module(f"{__name__}.dropin.lookup").namespace()
+    except ImportError:
+        found = ()
+    return sorted({*globals(), *_HOME, *found})

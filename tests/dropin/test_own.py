@@ -14,7 +14,7 @@ from iree_migraphx import binding
 from iree_migraphx.binding import capi, library, official
 from iree_migraphx.dropin import compiling, lookup, own
 from iree_migraphx.dropin.names import OFFICIAL
-from iree_migraphx.errors import InputError, MigraphxError, Reason
+from iree_migraphx.errors import InputError, LibraryNotFoundError, MigraphxError, Reason
 from tests.binding.models import convolution, parsed, relu
 
 X = np.random.default_rng(0).standard_normal((1, 4, 6, 6), np.float32)
@@ -157,6 +157,17 @@ class TestNames:
         lookup.namespace.cache_clear()
         with pytest.raises(AttributeError, match=r"has no .quantize_bf16.: it came with release 6\.4"):
             _ = iree_migraphx.quantize_bf16
+        lookup.namespace.cache_clear()
+
+    def test_names_are_listed_where_there_is_no_migraphx(self, monkeypatch):
+        def missing():
+            raise LibraryNotFoundError("libmigraphx_c.so.3 can't be loaded")
+
+        lookup.namespace.cache_clear()
+        monkeypatch.setattr(library, "load", missing)
+        assert {"install", "compile", "Options"} <= set(dir(iree_migraphx))
+        with pytest.raises(LibraryNotFoundError, match="can't be loaded"):
+            _ = iree_migraphx.program
         lookup.namespace.cache_clear()
 
     def test_a_star_import_gives_what_there_is(self):

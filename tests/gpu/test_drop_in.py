@@ -58,6 +58,10 @@ def test_a_program_is_compiled_in_place(virtual_device, kernel_options):
         results = [np.asarray(own.from_gpu(result)) for result in program.run(given)]
         for mine, theirs in zip(results, expected(onnx, inputs), strict=True):
             np.testing.assert_allclose(mine, theirs, **TOLERANCE["float32"])
-        del program, given
+        later = program.run_async(given, 0)
+        own.gpu_sync()
+        for result, same in zip(later, results, strict=True):
+            np.testing.assert_array_equal(np.asarray(own.from_gpu(result)), same)
+        del program, given, later, result
     assert not isinstance(done.program, own.program)
     assert isinstance(done.program, binding.program)
