@@ -186,12 +186,16 @@ def _emit_body(subgraph: Subgraph, arguments: Sequence[ir.Value], form: Form) ->
 
 
 def _attentions(subgraph: Subgraph, form: Form) -> dict[str, Attention]:
-    """What is one operation, by the id of its last instruction; none on CPUs, which want it in single steps."""
+    """What is one operation, by the id of its last instruction; CPUs want none, and what it can't do is several."""
     if form is Form.CHANNELS_LAST:
         return {}
     known = subgraph.body.by_id()
     found = (attention_of(instruction, known, pointwise.supports) for instruction in known.values())
-    return {each.output.id: each for each in found if each is not None and _stays_inside(each, known.values())}
+    return {
+        each.output.id: each
+        for each in found
+        if each is not None and _stays_inside(each, known.values()) and supports_attention(each, known, form)
+    }
 
 
 def _stays_inside(found: Attention, everything: Iterable[Instruction]) -> bool:
@@ -200,7 +204,6 @@ def _stays_inside(found: Attention, everything: Iterable[Instruction]) -> bool:
 
 
 def _attention(found: Attention, values: Mapping[str, _Value]) -> _Value:
-    attention.check(found, {key: value.value for key, value in values.items() if isinstance(value, _Scalar)})
     scores = attention.Scores()
     for step, place in found.steps():
         others = {at: values[value] for at, value in enumerate(step.inputs) if at != place}

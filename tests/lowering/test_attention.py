@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from iree_migraphx.errors import Reason, Refusal
-from iree_migraphx.ir.model import DTYPES
+from capture.fused import captured, fusion, standard
+from iree_migraphx.capture.unfuse import unfuse
+from iree_migraphx.errors import Refusal
 from iree_migraphx.lowering import forms
 from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.lowering.emit import lower
 from iree_migraphx.partition.partition import take_whole
-from programs import Builder, kernels_of, on_iree, on_ref, operands_of, parameters, subgraphs_of
+from programs import Builder, kernels_of, on_iree, on_ref, operands_of, parameters, recorded, subgraphs_of
 
 HALF, FLOAT = "half_type", "float_type"
 
@@ -115,6 +116,15 @@ PROGRAMS = {
 }
 
 
+def assert_close(subgraph, kernel, program):
+    """Against MIGraphX, which rounds the scores (some 5) and the weights; IREE the scaled queries and the weights."""
+    inputs = inputs_of(program)
+    actual = on_iree(subgraph, kernel, operands_of(subgraph, program, inputs)).astype(np.float64)
+    (expected,) = on_ref(program, inputs)
+    np.testing.assert_allclose(actual, expected.astype(np.float64), rtol=0, atol=16 * np.finfo(expected.dtype).eps)
+    return expected
+
+
 CASES = [(name, form) for name in PROGRAMS for form in Form if (name, form) != ("one-key", Form.OPERANDS)]
 
 
@@ -161,12 +171,7 @@ def test_attention(kernels, name, form):
     assert subgraph.operators.count("dot") == 2
     kernel = kernels[form][subgraph.key].kernel
     assert not isinstance(kernel, Refusal), kernel
-    inputs = inputs_of(program)
-    actual = on_iree(subgraph, kernel, operands_of(subgraph, program, inputs)).astype(np.float64)
-    expected = on_ref(program, inputs)[0].astype(np.float64)
-    # MIGraphX rounds the scores (some 5) and the weights; IREE the scaled queries and the weights.
-    type_ = program.main.by_id()[subgraph.result].shape.type
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=16 * np.finfo(DTYPES[type_]).eps)
+    expected = assert_close(subgraph, kernel, program)
     if name in ("mask", "where-inf"):
         assert np.isnan(expected).any()
     assert not np.isnan(expected).all()
@@ -177,24 +182,43 @@ def test_one_operation_of_iree():
     assert "iree_linalg_ext" not in lower(only(PROGRAMS["half"], Form.CHANNELS_LAST), "kernel", Form.CHANNELS_LAST)
 
 
-@pytest.mark.parametrize(
-    "program",
-    [
-        program(before=lambda b, s, lens, type_: b.op("tanh", s)),
-        program(before=selected(-5.0)),
-        program(before=lambda b, s, lens, type_: scaled(b, divided_and_masked(b, s, lens, type_), lens, type_)),
-        program(before=lambda b, s, lens, type_: b.op("sub", b.param("bias", lens, type_), s)),
-        PROGRAMS["one-key"],
-    ],
-    ids=["no-place", "near", "scale-behind-mask", "subtracted-from", "one-key"],
-)
-def test_what_gpus_compute_apart(program):
-    """IREE's operation has no place for it: MIGraphX's own fusion is refused, and else each dot is a subgraph."""
-    with pytest.raises(Refusal, match="attention") as refusal:
-        lower(whole(program), "kernel")
-    assert refusal.value.reason is Reason.UNSUPPORTED_OPERATOR
+def test_what_migraphx_has_fused():
+    """A gpu::mlir_op around an attention, softmax in steps (fuse_attention.cpp, fuse_mlir.cpp)."""
+    inside, main = Builder("m:"), Builder()
+    lens = {"x0": (2, 5, 4), "x1": (2, 7, 4), "x2": (2, 7, 6), "x3": (2, 5, 7)}
+    q, k, v, mask = (inside.param(name, each, HALF) for name, each in lens.items())
+    scores = inside.op("dot", q, inside.op("transpose", k, permutation=[0, 2, 1]))
+    scores = inside.op("add", scaled(inside, scores, (2, 5, 7), HALF), mask)
+    result = inside.op("dot", softmax_in_steps(inside, scores, (2, 5, 7), HALF, wide=True), v)
+    module = inside.module("m", inside.op("transpose", result, permutation=[1, 0, 2]))
+    operands = [main.param(name, each, HALF) for name, each in lens.items()]
+    op = {"name": "dot", "operator": []}
+    value = fusion(main, "gpu::mlir_op", module, *operands, shape=standard(5, 2, 6, type_=HALF), op=op)
+    program = recorded(unfuse(captured(main, value, modules=[module])).program)
+    assert "iree_linalg_ext.attention" in lower(whole(program), "kernel")
+
+
+#: What IREE's operation has no place for.
+APART = {
+    "no-place": program(before=lambda b, s, lens, type_: b.op("tanh", s)),
+    "near": program(before=selected(-5.0)),
+    "scale-behind-mask": program(
+        before=lambda b, s, lens, type_: scaled(b, divided_and_masked(b, s, lens, type_), lens, type_)
+    ),
+    "subtracted-from": program(before=lambda b, s, lens, type_: b.op("sub", b.param("bias", lens, type_), s)),
+    "one-key": PROGRAMS["one-key"],
+}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_what_gpus_compute_in_steps(kernel_options, name):
+    """Each dot is a subgraph then; where MIGraphX has fused them, they are one in single steps."""
+    program = APART[name]
     assert len(subgraphs_of(program)) == 2
-    assert only(program, Form.CHANNELS_LAST)
+    subgraph = whole(program)
+    assert "iree_linalg_ext" not in lower(subgraph, "kernel")
+    kernel = kernels_of([subgraph], Form.OPERANDS, kernel_options)[subgraph.key].kernel
+    assert_close(subgraph, kernel, program)
 
 
 def test_scores_that_others_read_are_no_attention():
