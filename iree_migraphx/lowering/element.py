@@ -14,10 +14,14 @@ from iree_migraphx.lowering.types import is_float, mlir_type
 
 @dataclass(frozen=True)
 class Element:
-    """One element: its MLIR value, of the type that it has in memory, and MIGraphX's name of its type."""
+    """One element: its MLIR value, of the type that it has in memory, and MIGraphX's name of its type.
+
+    `literal` is its number where it is the same everywhere, and known.
+    """
 
     value: ir.Value
     type: str
+    literal: float | None = None
 
 
 #: 8-bit float -> its numpy dtype, for the bits of constants.

@@ -6,6 +6,7 @@ The function's interface is described in kernels/model.py: a tensor an operand, 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from iree_migraphx.ir.model import Instruction, Shape
 from iree_migraphx.lowering import anchors, attention, pointwise, reshapers
 from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.lowering.bindings import func, ir
-from iree_migraphx.lowering.builder import elementwise, materialise, tensor_type
+from iree_migraphx.lowering.builder import elementwise, materialise, reshape, tensor_type
 from iree_migraphx.lowering.family import TensorOperator, has_elements
 from iree_migraphx.lowering.moves import MOVES
 from iree_migraphx.lowering.packed import PACKED
@@ -231,9 +232,10 @@ def _compute(instruction: Instruction, operands: list[_Value], form: Form) -> _V
         if isinstance(source, _Chain):
             source = _Leaf(_materialise(source), source.type)
         return _Leaf(reshapers.apply(instruction, source.view), source.type)
+    if instruction.name == "where" and math.prod(operands[0].lens) == 1:
+        operands = [_everywhere(operands[0], instruction.shape.lens), *operands[1:]]
     for operand in operands:
         if operand.lens != instruction.shape.lens:
-            # A condition with one element (op/where.hpp) is the only such operand.
             lengths = f"{list(operand.lens)} where {list(instruction.shape.lens)} is computed"
             raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"{instruction.name} over an operand of lengths {lengths}")
     return _Chain(instruction, tuple(operands), host=form is Form.CHANNELS_LAST)
@@ -247,6 +249,14 @@ def _in_memory(value: _Value, order: Sequence[int]) -> View:
     rest = [axis for axis in range(len(value.lens)) if axis not in order]
     whole = value.view if isinstance(value, _Leaf) and value.view.type == value.type else None
     return materialise(whole or _materialise(value, [*rest, *order]), order)
+
+
+def _everywhere(condition: _Value, lens: tuple[int, ...]) -> _Value:
+    """A condition with one element (op/where.hpp) as one for every element."""
+    if isinstance(condition, _Scalar):
+        return _Scalar(condition.value, condition.type, lens)
+    view = reshape(_materialise(condition), [1] * len(lens))
+    return _Leaf(view.broadcast_to(lens, 0), condition.type)
 
 
 def _materialise(value: _Value, order: Sequence[int] | None = None) -> View:
@@ -281,7 +291,7 @@ def _order_of(value: _Value) -> Sequence[int] | None:
 def _element(value: _Value, known: dict[int, Element]) -> Element:
     if id(value) not in known:
         if isinstance(value, _Scalar):
-            known[id(value)] = Element(pointwise.constant(value.type, value.value), value.type)
+            known[id(value)] = Element(pointwise.constant(value.type, value.value), value.type, value.value)
         else:
             assert isinstance(value, _Chain)
             operands = [_element(operand, known) for operand in value.operands]

@@ -15,7 +15,7 @@ from iree_migraphx.lowering.bindings import arith, ir
 from iree_migraphx.lowering.element import Element, constant, narrow, widen
 from iree_migraphx.lowering.pointwise_arithmetic import ARITHMETIC, truth
 from iree_migraphx.lowering.pointwise_entry import Pointwise
-from iree_migraphx.lowering.pointwise_functions import FUNCTIONS
+from iree_migraphx.lowering.pointwise_functions import FUNCTIONS, WHOLE_POWERS, whole_power
 from iree_migraphx.lowering.types import TYPES, element_type, is_float
 
 __all__ = ["POINTWISE", "RETYPING", "Element", "constant", "emit", "narrow", "supports", "supports_types", "widen"]
@@ -70,6 +70,10 @@ def emit(instruction: Instruction, operands: Sequence[Element], host: bool = Fal
     entry, type_ = POINTWISE[name], operands[0].type
     if any(operand.type != type_ for operand in operands):
         raise Refusal(Reason.UNSUPPORTED_TYPE, f"{name} over {', '.join(o.type for o in operands)}")
+    power = operands[1].literal if name == "pow" and is_float(type_) else None
+    if power in WHOLE_POWERS:
+        base = widen(operands[0])
+        return Element(narrow(whole_power(base, int(power)), type_), result)
     value = _computed(entry, instruction, operands, host)
     if entry.truth:
         return Element(_as_number(value, result), result)

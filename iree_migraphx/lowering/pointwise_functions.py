@@ -90,6 +90,18 @@ def _integer_pow(fields: Mapping[str, Any], x: Sequence[Element]) -> ir.Value:
     return total
 
 
+#: Exponents, where they are literals, of which products are made: x * x is as exact as pow, and much faster.
+WHOLE_POWERS = (-2, -1, 1, 2, 3, 4)
+
+
+def whole_power(base: Element, exponent: int) -> ir.Value:
+    """A float or double to one of WHOLE_POWERS."""
+    product = base.value
+    for _ in range(abs(exponent) - 1):
+        product = arith.mulf(product, base.value)
+    return arith.divf(like(base, 1.0), product) if exponent < 0 else product
+
+
 def _signed(x: Element) -> bool:
     return not x.type.startswith("uint")
 

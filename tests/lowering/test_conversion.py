@@ -207,6 +207,17 @@ def test_where_takes_any_condition(kernel_options):
         assert actual.tobytes() == expected.tobytes(), programs[index].main.instructions[0].shape.type
 
 
+@pytest.mark.parametrize("lens", [(1,), (1, 1)])
+def test_where_with_one_condition_for_all(kernel_options, lens):
+    b = Builder()
+    program = b.build(b.op("where", b.param("c", lens, "bool_type"), b.param("x", (3, 4)), b.param("y", (3, 4))))
+    batch = batches.compiled([program], kernel_options)
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    for condition in (True, False):
+        given = {"c": np.full(lens, condition), "x": x, "y": -x}
+        np.testing.assert_array_equal(batch.run(0, given), on_ref(program, given)[0])
+
+
 @pytest.mark.parametrize("type_", ["int64_type", "uint64_type", "double_type"])
 def test_literals_are_exact(kernel_options, type_):
     """Numbers that a float can't hold."""

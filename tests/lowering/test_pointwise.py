@@ -265,6 +265,26 @@ def test_operator(results, type_, operator):
         check_floats(operands, actual, expected, truth, type_, TABLE[operator].ulps + (2 if narrow else 0))
 
 
+@pytest.mark.parametrize("type_", ["float_type", "half_type", "double_type"])
+def test_pow_with_a_literal_exponent(kernel_options, type_):
+    """Some become products."""
+    exponents = [-3.0, -2.0, -1.0, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0]
+    values, programs, doubled = edges(type_), [], []
+    for exponent in exponents:
+        for given, made in ((type_, programs), ("double_type", doubled)):
+            b = Builder()
+            literal = b.spread(b.literal(exponent, given), values.shape)
+            made.append(b.build(b.op("pow", b.param("x", values.shape, given), literal)))
+    batch = batches.compiled(programs, kernel_options)
+    for index, exponent in enumerate(exponents):
+        (expected,), (truth,) = (
+            on_ref(made[index], {"x": values.astype(dtype)})
+            for made, dtype in ((programs, values.dtype), (doubled, np.float64))
+        )
+        power = np.full(values.shape, exponent)
+        check_floats([values, power], batch.run(index, {"x": values}), expected, truth, type_, 8)
+
+
 LENS = (6, 8)
 LAYOUTS = ("permuted", "broadcast", "sliced", "standard")
 SMALL = {True: (-3.0, -1.5, -1.0, -0.5, 0.25, 0.5, 1.0, 2.0, 3.0, 7.0), False: (1, 2, 3, 5, 7)}
