@@ -18,6 +18,7 @@ from iree_migraphx.ir.evaluate import evaluate_with_ref
 from iree_migraphx.ir.loops import with_ordered_loops
 from iree_migraphx.ir.model import Program, Shape
 from iree_migraphx.ir.read import read_program
+from iree_migraphx.ir.tiles import with_tiled_constants
 from iree_migraphx.ir.write import write_program
 from iree_migraphx.logs import configure
 from iree_migraphx.options import Options
@@ -266,6 +267,8 @@ class Job:
         else:
             with self.stage("fold"):
                 program = remove_dead(fold_constants(program, evaluate_with_ref))
+                if target.is_host:
+                    program = remove_dead(with_tiled_constants(program))
         with self.stage("import"):
             from iree_migraphx.lowering import forms
         form = forms.form_for(target.is_host)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.model import Instruction, Shape
 from iree_migraphx.lowering import channels_last as last
+from iree_migraphx.lowering import tiled
 from iree_migraphx.lowering.bindings import ir
 from iree_migraphx.lowering.builder import index_expressions
 from iree_migraphx.lowering.convolution import convolve, holding
@@ -31,6 +32,15 @@ def apply(instruction: Instruction, operands: Sequence[View], form: Form) -> Vie
     if instruction.name not in ANCHORS or len(operands) != 2:
         raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"{instruction.name} with {len(operands)} operands as an anchor")
     return ANCHORS[instruction.name](instruction, operands, form)
+
+
+def apply_tiled(instruction: Instruction, operand: View, strips: View) -> View:
+    """The same for a `dot` or `convolution` whose constant operand is there as strips of columns (ir/tiles.py)."""
+    lens, sum_type = instruction.shape.lens, accumulator(instruction.shape.type)
+    if instruction.name == "dot":
+        return tiled.dot(operand, strips, lens, sum_type)
+    filters = (lens[1], strips.lens[3], *strips.lens[1:3])
+    return tiled.convolution(operand, strips, Window.of(instruction, operand.lens, filters), lens, sum_type)
 
 
 def constant_order(anchor: Instruction, index: int, shape: Shape, form: Form) -> tuple[int, ...] | None:

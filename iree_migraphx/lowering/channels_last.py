@@ -48,7 +48,7 @@ def convolution(x: View, w: View, window: Window, out: Sequence[int], sum_type: 
         x, w = (reshape(view, [*view.lens[:2], 1, view.lens[2]]) for view in (x, w))
         flat = convolution(x, w, _with_unit_height(window), [*out[:2], 1, out[2]], sum_type)
         return flat.drop_unit_axes({2})
-    x, window = _skip_unread(x, window, out)
+    x, window = skip_unread(x, window, out)
     # Padding comes last: a copy of padded images would be fused into the convolution and made for each of its taps.
     images = pad(materialise(x.transpose((0, 2, 3, 1))), [0, *window.low, 0], [0, *window.high, 0])
     filters = materialise(w.transpose((2, 3, 1, 0)))
@@ -78,7 +78,7 @@ def _with_unit_height(window: Window) -> Window:
     )
 
 
-def _skip_unread(x: View, window: Window, out: Sequence[int]) -> tuple[View, Window]:
+def skip_unread(x: View, window: Window, out: Sequence[int]) -> tuple[View, Window]:
     """Leave out what the stride of a window with one tap jumps over, before anything is copied."""
     if any(window.low) or any(window.high):
         return x, window

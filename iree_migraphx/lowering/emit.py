@@ -15,6 +15,7 @@ import numpy as np
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.layout import physical_axes, physical_lens
 from iree_migraphx.ir.model import Instruction, Shape
+from iree_migraphx.ir.tiles import tiled_constant
 from iree_migraphx.lowering import anchors, attention, pointwise, reshapers
 from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.lowering.bindings import func, ir
@@ -165,6 +166,7 @@ def lower(subgraph: Subgraph, symbol: str, form: Form = Form.OPERANDS) -> str:
 
 def _emit_body(subgraph: Subgraph, arguments: Sequence[ir.Value], form: Form) -> list[ir.Value]:
     values: dict[str, _Value] = {}
+    body = subgraph.body.by_id()
     tensors = iter(arguments)
     fused = _attentions(subgraph, form)
     inside = {member for found in fused.values() for member in found.members}
@@ -182,6 +184,11 @@ def _emit_body(subgraph: Subgraph, arguments: Sequence[ir.Value], form: Form) ->
         elif instruction.id in fused:
             values[instruction.id] = _attention(fused[instruction.id], values)
         elif instruction.id not in inside:
+            strips = tiled_constant(instruction, body)
+            if strips is not None:
+                operands = [_materialise(values[each]) for each in (instruction.inputs[0], strips)]
+                values[instruction.id] = _Leaf(anchors.apply_tiled(instruction, *operands), instruction.shape.type)
+                continue
             values[instruction.id] = _compute(instruction, [values[i] for i in instruction.inputs], form)
     raise Refusal(Reason.LOWERING_ERROR, f"the body of {subgraph.name} returns nothing")
 
