@@ -8,6 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 #: Columns that are copied at a time: 128 bytes of a float's rows.
 _COLUMNS = 32
 
+#: Bytes up to which a kernel runs on the caller's thread. Handing it to others costs some ten microseconds on an idle
+#: machine and some hundred on a busy one, as much as a core needs for so much memory.
+INLINE = 512 * 1024
+
 _DEVICE_LOCK = threading.Lock()
 _devices: list[Device] = []
 
@@ -44,6 +49,31 @@ def copy_in_blocks(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
         np.copyto(target[..., columns], source[..., columns])
 
 
+@dataclass(frozen=True)
+class Queue:
+    """One of the two ways in which IREE runs kernels on the CPU, with what its modules and memory belong to."""
+
+    runtime: Any
+    instance: Any
+    device: Any
+    hal: Any
+
+    @staticmethod
+    def of(runtime: Any, driver: str) -> Queue:
+        """The queue of a driver of IREE's by its name."""
+        instance, device = runtime.VmInstance(), runtime.get_driver(driver).create_default_device()
+        return Queue(runtime, instance, device, runtime.create_hal_module(instance, device))
+
+    def buffer(self, memory: npt.NDArray[np.uint8]) -> iree_runtime.HalBuffer:
+        """Aligned memory as a buffer of the device.
+
+        The memory is kept alive by the Python object only, not by a view over the buffer: keep it as long as the view.
+        """
+        r = self.runtime
+        kind = r.MemoryType.HOST_LOCAL | r.MemoryType.DEVICE_VISIBLE
+        return self.device.allocator.import_host_allocation(memory, int(kind), int(r.BufferUsage.DEFAULT))
+
+
 class Device:
     """IREE's CPU device. There is one in a process, whose threads are started with the first kernel."""
 
@@ -54,10 +84,13 @@ class Device:
         runtime.flags.parse_flags(f"--task_topology_max_group_count={threads}")
         self.runtime: Any = runtime
         self._process = os.getpid()
-        self.instance = runtime.VmInstance()
-        self.device = runtime.get_driver("local-task").create_default_device()
-        self.hal = runtime.create_hal_module(self.instance, self.device)
+        self.inline = Queue.of(runtime, "local-sync")
+        self.threads = self.inline if threads == 1 else Queue.of(runtime, "local-task")
         self.kernels: weakref.WeakValueDictionary[bytes, LoadedKernel] = weakref.WeakValueDictionary()
+
+    def queue(self, size: int) -> Queue:
+        """Where to run a kernel over operands and results of `size` bytes: on the caller's thread, or on several."""
+        return self.inline if size <= INLINE else self.threads
 
     def check_process(self) -> None:
         """See that the process is the device's own: a fork takes its memory along, but not the threads it waits for.
@@ -79,15 +112,6 @@ class Device:
             if loaded is None:
                 loaded = self.kernels[key] = LoadedKernel(self, kernel, operands, result)
             return loaded
-
-    def buffer(self, memory: npt.NDArray[np.uint8]) -> iree_runtime.HalBuffer:
-        """Aligned memory as a buffer of the device.
-
-        The memory is kept alive by the Python object only, not by a view over the buffer: keep it as long as the view.
-        """
-        r = self.runtime
-        kind = r.MemoryType.HOST_LOCAL | r.MemoryType.DEVICE_VISIBLE
-        return self.device.allocator.import_host_allocation(memory, int(kind), int(r.BufferUsage.DEFAULT))
 
 
 def device(threads: int) -> Device:
@@ -121,9 +145,10 @@ class LoadedKernel:
         r = device.runtime
         self.symbol = kernel.symbol
         self._device = device
+        self._queue = queue = device.queue(sum(shape.nbytes for shape in (*operands, result)))
         try:
-            module = r.VmModule.copy_buffer(device.instance, kernel.vmfb)
-            self._context = r.VmContext(device.instance, [device.hal, module])
+            module = r.VmModule.copy_buffer(queue.instance, kernel.vmfb)
+            self._context = r.VmContext(queue.instance, [queue.hal, module])
             self._function = module.lookup_function(kernel.symbol)
         except (RuntimeError, ValueError) as error:
             raise KernelError(f"IREE's runtime can't load the kernel {kernel.symbol}: {error}") from error
@@ -139,7 +164,7 @@ class LoadedKernel:
         """Operand `index` with a value that never changes, to be passed to `run`; `data` in the order of memory."""
         memory = aligned_bytes(data.nbytes)
         copy_in_blocks(memory.view(data.dtype).reshape(data.shape), data)
-        return Constant(self._views[index].over(self._device.buffer(memory)), memory)
+        return Constant(self._views[index].over(self._queue.buffer(memory)), memory)
 
     def run(self, pointers: Sequence[int], constants: Mapping[int, Constant], output: int) -> None:
         """Compute the result.
@@ -175,7 +200,7 @@ class LoadedKernel:
             return view.over(self._wrap(pointer, view.bytes))
         if index not in self._staged:
             memory = aligned_bytes(view.bytes)
-            self._staged[index] = (memory, view.over(self._device.buffer(memory)))
+            self._staged[index] = (memory, view.over(self._queue.buffer(memory)))
         memory, staged = self._staged[index]
         ctypes.memmove(memory.ctypes.data, pointer, view.bytes)
         return staged
@@ -183,12 +208,12 @@ class LoadedKernel:
     def _result(self) -> tuple[npt.NDArray[np.uint8], Any]:
         if self._staged_result is None:
             memory = aligned_bytes(self._result_bytes)
-            self._staged_result = (memory, self._device.buffer(memory))
+            self._staged_result = (memory, self._queue.buffer(memory))
         return self._staged_result
 
     def _wrap(self, pointer: int, size: int) -> Any:
         memory = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(pointer))
-        return self._device.buffer(memory)
+        return self._queue.buffer(memory)
 
 
 class _View:

@@ -162,6 +162,24 @@ def test_a_call_that_iree_refuses_is_a_kernel_error_and_the_next_one_works(sub_k
     np.testing.assert_array_equal(out, values[0] - values[1])
 
 
+@pytest.mark.parametrize("limit", [0, 3 * SHAPE.nbytes])
+def test_small_kernels_run_on_the_callers_thread_and_others_do_not(sub_kernel, values, monkeypatch, limit):
+    monkeypatch.setattr(runtime, "INLINE", limit)
+    where = device(2)
+    loaded = LoadedKernel(where, sub_kernel, [SHAPE, SHAPE], SHAPE)
+    assert loaded._queue is (where.inline if limit else where.threads)
+    assert where.queue(limit + 1) is where.threads
+    a, b, out = at(0, values[0])[0], at(4, values[1])[0], at(0)[0]
+    loaded.run([a.ctypes.data, b.ctypes.data], {}, out.ctypes.data)
+    np.testing.assert_array_equal(out, values[0] - values[1])
+
+
+def test_with_one_thread_there_are_no_others():
+    where = runtime.Device.__new__(runtime.Device)
+    runtime.Device.__init__(where, 1)
+    assert where.threads is where.inline
+
+
 def test_there_is_one_device():
     with ThreadPoolExecutor(4) as pool:
         assert len({id(found) for found in pool.map(device, (1, 2, 3, 4))}) == 1
