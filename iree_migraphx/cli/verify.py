@@ -17,11 +17,12 @@ from iree_migraphx.cli.lone_kernel import LoneKernel
 from iree_migraphx.cli.output import banner, print_json, print_rows, say
 from iree_migraphx.cli.parser import positive, seconds
 from iree_migraphx.cli.run import dry_run, run_once
-from iree_migraphx.cli.work import work_of
+from iree_migraphx.cli.work import program_flops, work_of
 from iree_migraphx.errors import InputError, IreeMigraphxError, KernelError, OptionError
 
 if TYPE_CHECKING:
     from iree_migraphx.binding import program
+    from iree_migraphx.ir.model import Program
     from iree_migraphx.partition.subgraph import Subgraph
     from iree_migraphx.report import Report
     from iree_migraphx.study import Study
@@ -111,13 +112,12 @@ class _Session:
 
     def compare(self) -> None:
         arguments = self._job.arguments
-        estimate = 0.0
         if not arguments.whole and not self._job.options.disable:
             study = self._study()
             self.reports.append(study.report)
-            estimate = self._subgraphs(study)
+            self._subgraphs(study)
         if not arguments.subgraph:
-            self._whole(estimate)
+            self._whole()
 
     def print(self) -> None:
         rows = []
@@ -141,8 +141,7 @@ class _Session:
         arch = str(device_target(self._job.options)) if self._job.on_gpu else "host"
         return study(self._model, arch, self._job.options)
 
-    def _subgraphs(self, study: Study) -> float:
-        """Compare each different subgraph; returns about how many seconds the ref target takes for all of them."""
+    def _subgraphs(self, study: Study) -> None:
         wanted = self._job.arguments.subgraph
         known = [subgraph.name for subgraph in study.plan.subgraphs]
         for name in wanted:
@@ -154,14 +153,11 @@ class _Session:
         for subgraph in study.plan.subgraphs:
             distinct.setdefault(subgraph.key, []).append(subgraph)
         swapped = {report.key for report in study.report.subgraphs if report.provider == "iree"}
-        total = 0.0
         for key, same in sorted(distinct.items(), key=lambda item: work_of(item[1][0]).flops):
             named = next((subgraph for subgraph in same if subgraph.name in wanted), same[0])
             cost = work_of(named).flops
             if key in swapped and (not wanted or named.name in wanted):
                 self._subgraph(study, named, cost)
-            total += cost * len(same)
-        return total * self._pace
 
     def _subgraph(self, study: Study, subgraph: Subgraph, cost: int) -> None:
         from iree_migraphx.ir.write import write_program
@@ -187,14 +183,17 @@ class _Session:
             if not self._affordable(f"{subgraph.name} with further seeds", cost * self._pace):
                 return
 
-    def _whole(self, estimate: float) -> None:
+    def _whole(self) -> None:
         from iree_migraphx import binding
+        from iree_migraphx.ir.read import read_program
 
+        parsed = read_program(binding.save_buffer(self._model))
+        estimate = program_flops(parsed) * self._pace
         ours = self._job.compile(self._model, offload_copy=True)
         if not self.reports and ours.iree_report is not None:
             self.reports.append(ours.iree_report)
         provider = "iree" if ours.iree_report is not None and ours.iree_report.swapped else "migraphx"
-        bounds = self._bounds()
+        bounds = self._bounds(parsed)
         plain = None
         for seed in self._seeds:
             values = self._job.values(seed)
@@ -216,8 +215,8 @@ class _Session:
     def _affordable(self, name: str, needed: float) -> bool:
         if self._left > 0 and needed <= self._left:
             return True
-        about = f"it would take MIGraphX's ref target about {needed:.0f} s, and " if needed else ""
-        self.left_out[name] = f"{about}{max(0.0, self._left):.0f} of {self._job.arguments.limit:g} s are left (--limit)"
+        about = f"it would take MIGraphX's ref target about {needed:.3g} s, and " if needed else ""
+        self.left_out[name] = f"{about}{max(0.0, self._left):.3g} of {self._job.arguments.limit:g} s are left (--limit)"
         return False
 
     def _timed(self, plain: program, values: Mapping[str, npt.NDArray[Any]], cost: int) -> list[npt.NDArray[Any]]:
@@ -232,11 +231,7 @@ class _Session:
             say(f"MIGraphX's ref target took {took:.0f} s; {max(0.0, self._left):.0f} s are left")
         return results
 
-    def _bounds(self) -> dict[str, float]:
-        from iree_migraphx import binding
-        from iree_migraphx.ir.read import read_program
-
-        parsed = read_program(binding.save_buffer(self._model))
+    def _bounds(self, parsed: Program) -> dict[str, float]:
         half = any(instruction.shape.type in _HALF for instruction in parsed.instructions())
         given = {name: getattr(self._job.arguments, name) for name in _BOUNDS[half]}
         return {name: default if given[name] is None else given[name] for name, default in _BOUNDS[half].items()}

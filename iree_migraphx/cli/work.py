@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from iree_migraphx.ir.model import Instruction, Shape
+from iree_migraphx.ir.model import Instruction, Program, Shape
 from iree_migraphx.partition.subgraph import Subgraph
 
 #: Operators that only change how a value is seen or where it lies.
@@ -58,6 +58,12 @@ def work_of(subgraph: Subgraph) -> Work:
         shape.nbytes for shape in subgraph.result_shapes
     )
     return Work(flops, matrix, moved, kind or subgraph.result_shapes[0].type)
+
+
+def program_flops(program: Program) -> int:
+    """Multiplications and additions of all convolutions and dots of a program; bodies of loops are counted once."""
+    shapes = {instruction.id: instruction.shape for instruction in program.instructions()}
+    return sum(matrix_flops(each, [shapes[value] for value in each.inputs]) for each in program.instructions())
 
 
 def matrix_flops(instruction: Instruction, operands: Sequence[Shape]) -> int:

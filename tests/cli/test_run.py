@@ -213,6 +213,15 @@ def test_verify_says_what_was_not_compared(json_of, model):
     assert (first, last) == ("convolution_add_relu_1", "the model")
 
 
+def test_verify_does_not_begin_what_would_take_too_long(json_of, model, monkeypatch):
+    # 62208 multiplications and as many additions, at the ref target's 0.1 microseconds each.
+    found = json_of("verify", model, "--whole", "--limit", 0.01)
+    assert found["not_compared"]["the model"].startswith(
+        "it would take MIGraphX's ref target about 0 s, and 0 of 0.01 s"
+    )
+    assert json_of("verify", model, "--whole", "--limit", 60, "--seeds", 1)["not_compared"] == {}
+
+
 def test_nan_and_infinities_are_compared():
     bounds = {"rms_tol": 1.0, "atol": 0.1, "rtol": 0.1}
     wanted = np.array([1.0, np.nan, np.inf, -np.inf], np.float32)
