@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 _GPU = "it was built without the gpu target"
-_MODULE = "only ROCm's Python module does, which is not installed; the C interface has nothing like it"
 
 #: Every name that some release has.
 OFFICIAL = frozenset(
@@ -44,7 +43,7 @@ OFFICIAL = frozenset(
 #: Where a name is to be had, for those that an installed MIGraphX may lack.
 ELSEWHERE = {
     "allocate_gpu": _GPU,
-    "autocast_fp8": _MODULE,
+    "autocast_fp8": "it came with release 6.2",
     "from_gpu": _GPU,
     "get_onnx_operators": "ROCm's Python module has it since release 7.2",
     "gpu_sync": _GPU,

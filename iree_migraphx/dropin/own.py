@@ -12,7 +12,6 @@ from iree_migraphx.binding import (
     allocate_gpu,
     argument,
     argument_from_pointer,
-    autocast_fp8,
     capi,
     create_argument,
     dynamic_dimension,
@@ -145,11 +144,20 @@ parse_onnx_buffer = _giving(binding.parse_onnx_buffer)
 parse_tf = _giving(binding.parse_tf)
 
 
+def autocast_fp8(prog: binding.program) -> None:
+    """Let 8-bit floats among the program's parameters and results be float32 outside, with conversions inside.
+
+    Raises:
+        MigraphxError: the program is compiled.
+    """
+    from iree_migraphx.dropin import autocast
+
+    autocast.autocast_fp8(prog)
+
+
 def available() -> list[str]:
     """The names that the installed MIGraphX has what it takes for."""
     missing = {name for name, function in C_FUNCTIONS.items() if not capi.has(function)}
-    if not binding.official.installed():
-        missing.add("autocast_fp8")
     if "gpu" not in library.known_targets():
         missing.update(("allocate_gpu", "from_gpu", "gpu_sync", "to_gpu"))
     return [name for name in __all__ if name not in missing]
