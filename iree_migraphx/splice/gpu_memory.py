@@ -103,6 +103,30 @@ def written_to_outputs(module: Module, results: Mapping[str, frozenset[str]]) ->
     return replace(module, instructions=_parameters_first(kept, set(targets.values())))
 
 
+def without_unused(module: Module) -> Module:
+    """Leave out the places in scratch buffers that nothing uses any more, and the unused ends of the buffers."""
+    users = module.users()
+    instructions = module.by_id()
+    unused = {load.id for load in _scratch_loads(module, instructions) if not users[load.id]}
+    ends: dict[str, int] = {}
+    for value, readers in users.items():
+        if value in instructions and instructions[value].name == _SCRATCH:
+            kept = [load for load in readers if load.id not in unused]
+            if all(load.name == "load" for load in kept):
+                ends[value] = max((int(load.operator["offset"]) + load.shape.nbytes for load in kept), default=0)
+    new: list[Instruction] = []
+    for instruction in module.instructions:
+        end = ends.get(instruction.id, -1)
+        if instruction.id in unused or end == 0:
+            continue
+        if 0 < end < instruction.shape.nbytes:
+            shape = Shape.standard_of(instruction.shape.type, (end,))
+            operator = {**instruction.operator, "shape": shape_fields(shape)}
+            instruction = replace(instruction, shape=shape, operator=operator)
+        new.append(instruction)
+    return replace(module, instructions=tuple(new))
+
+
 def _parameters_first(instructions: list[Instruction], wanted: set[str]) -> tuple[Instruction, ...]:
     """The output parameters in front, where every kernel finds them defined."""
     first = [instruction for instruction in instructions if instruction.id in wanted]

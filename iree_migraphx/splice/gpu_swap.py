@@ -12,7 +12,7 @@ from iree_migraphx.ir.layout import same_layout
 from iree_migraphx.ir.model import Instruction, Program
 from iree_migraphx.kernels.accept import ALIGNMENT
 from iree_migraphx.kernels.model import GpuKernel, GpuSequence
-from iree_migraphx.splice.gpu_memory import align_scratch, is_aligned, written_to_outputs
+from iree_migraphx.splice.gpu_memory import align_scratch, is_aligned, without_unused, written_to_outputs
 from iree_migraphx.splice.gpu_placeholder import GpuPlaceholder
 from iree_migraphx.splice.gpu_sequence import code_object, sequence
 
@@ -81,6 +81,7 @@ def swap(
     modules["main"] = written_to_outputs(
         modules["main"], {value: frozenset(steps[kernel]) for value, kernel in results.items()}
     )
+    modules = {name: without_unused(module) for name, module in modules.items()}
     return Swapped(replace(program, modules=modules), refusals)
 
 

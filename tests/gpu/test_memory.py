@@ -14,7 +14,7 @@ from iree_migraphx.ir.read import read_program
 from iree_migraphx.ir.write import shape_fields
 from iree_migraphx.kernels.accept import ALIGNMENT
 from iree_migraphx.splice import gpu, gpu_swap
-from iree_migraphx.splice.gpu_memory import align_scratch, is_aligned, written_to_outputs
+from iree_migraphx.splice.gpu_memory import align_scratch, is_aligned, without_unused, written_to_outputs
 from splice.models import convolutions, expected
 
 F16 = "half_type"
@@ -194,6 +194,56 @@ def test_buffers_that_are_never_alive_together_share_memory(virtual_device, kern
     made = compiled(convolutions(count=6), kernel_options, virtual_device).instructions()
     places = list(spans(made).values())
     assert len(places) > len(set(places))
+
+
+def test_places_that_nothing_uses_are_left_out():
+    shape = Shape.standard_of(F16, (8,))
+    given = [
+        scratch(64),
+        load("a", 0, 8),
+        load("b", 16, 8),
+        load("c", 48, 8),
+        node("k", "gpu::code_object", shape, "b"),
+    ]
+    made = without_unused(Module("main", tuple(given)))
+    assert [i.id for i in made.instructions] == ["s", "b", "k"]
+    assert made.instructions[0].shape.lens == tuple(made.instructions[0].operator["shape"]["lens"]) == (32,)
+
+
+def test_a_scratch_buffer_that_nothing_uses_is_left_out():
+    kept = node("x", "@param", Shape.standard_of(F16, (8,)), parameter="x")
+    assert without_unused(Module("main", (scratch(64), load("a", 0, 8), kept))).instructions == (kept,)
+
+
+@pytest.mark.parametrize("net", [nets.residual, lambda: nets.residual(np.float16, size=7), nets.shared_results])
+def test_no_more_scratch_than_is_alive_at_once(virtual_device, kernel_options, net):
+    """By more than 15 %, which is the alignment and what does not fit into gaps."""
+    done = compiled(net(), kernel_options, virtual_device, compute=False)
+    assert done.report.swapped == done.report.eligible
+    made = done.instructions()
+    assert scratch_bytes(made) <= 1.15 * alive_bytes(made)
+
+
+def alive_bytes(made):
+    """The most bytes that lie in scratch memory for somebody at one instruction: written, and still read."""
+    main = made.main
+    index = {i.id: position for position, i in enumerate(main.instructions)}
+    ranges = []
+    for buffer, (begin, end) in spans(made).items():
+        readers = [index[user.id] for user in main.users()[buffer]]
+        pending = [user.id for user in main.users()[buffer]]
+        seen = set()
+        while pending:
+            value = pending.pop()
+            if value not in seen:
+                seen.add(value)
+                user = main.by_id()[value]
+                writes = user.name != "gpu::code_object" or user.inputs[user.operator["output_arg"]] == buffer
+                later = [reader for reader in main.users()[value] if writes or user.name != "gpu::code_object"]
+                readers += [index[reader.id] for reader in later]
+                pending += [reader.id for reader in later if reader.name in ("identity", "slice", "reshape_lazy")]
+        ranges.append((min(readers), max(readers), end - begin))
+    return max((sum(size for a, b, size in ranges if a <= at <= b) for at in index.values()), default=0)
 
 
 def scratch_bytes(made):
