@@ -12,7 +12,20 @@ except ImportError:  # the other tests do without
 
 def pytest_addoption(parser):
     parser.addoption("--examples", type=int, default=None, help="programs that each property test makes up")
+    parser.addoption("--whole-models", action="store_true", help="tests that compile whole models, too: minutes each")
     parser.addoption("--update-golden", action="store_true", help="write the files in tests/golden anew")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "whole_model: compiles a whole model, for minutes; runs with --whole-models")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--whole-models"):
+        left_out = pytest.mark.skip(reason="--whole-models was not given")
+        for item in items:
+            if item.get_closest_marker("whole_model"):
+                item.add_marker(left_out)
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from splice.models import model
@@ -135,7 +138,25 @@ def loop() -> bytes:
     return whole(main, [info("x", (8, 24))], [info(result, (8, 8))])
 
 
-def info(name: str, lens: Sequence[int], type_: int = TensorProto.FLOAT) -> Any:
+def backbone() -> bytes:
+    """PP-OCRv4's detector for 32 x 32 pixels, up to its first pooling."""
+    package = importlib.util.find_spec("rapidocr_onnxruntime")
+    (path,) = (Path(package.submodule_search_locations[0]) / "models").glob("*_det_*.onnx")
+    whole_model = onnx.load(path)
+    graph = whole_model.graph
+    nodes = list(graph.node)
+    last = next(at for at, node in enumerate(nodes) if node.op_type == "GlobalAveragePool") - 1
+    result = nodes[last].output[0]
+    kept = nodes[: last + 1]
+    read = {name for node in kept for name in node.input}
+    weights = [each for each in graph.initializer if each.name in read]
+    part = helper.make_graph(kept, "backbone", [info("x", (1, 3, 32, 32))], [info(result, None)], weights)
+    opsets, version = whole_model.opset_import, whole_model.ir_version
+    made: bytes = helper.make_model(part, opset_imports=opsets, ir_version=version).SerializeToString()
+    return made
+
+
+def info(name: str, lens: Sequence[int] | None, type_: int = TensorProto.FLOAT) -> Any:
     return helper.make_tensor_value_info(name, type_, lens)
 
 

@@ -9,7 +9,12 @@ from gpu.harness import compiled, run_on_device
 from iree_migraphx import binding
 from splice.models import expected
 
-TOLERANCE = {"float16": {"rtol": 2e-2, "atol": 2e-2}, "float32": {"rtol": 1e-4, "atol": 1e-5}}
+TOLERANCE = {
+    "deep": {"rtol": 1e-3, "atol": 1e-3},
+    "bfloat16": {"rtol": 1e-1, "atol": 1e-1},
+    "float16": {"rtol": 2e-2, "atol": 2e-2},
+    "float32": {"rtol": 1e-4, "atol": 1e-5},
+}
 
 
 def inputs_of(onnx, dtype=np.float32):
@@ -69,14 +74,28 @@ def test_each_branch(virtual_device, kernel_options, flag):
     assert len(virtual_device.launches) == 3
 
 
+QUANTIZED = {"float16": (binding.quantize_fp16, "_f16"), "bfloat16": (binding.quantize_bf16, "bf16")}
+
+
+@pytest.mark.parametrize("precision", QUANTIZED)
 @pytest.mark.parametrize("net", [nets.mlp, nets.residual], ids=lambda net: net.__name__)
-def test_quantized_to_half(virtual_device, kernel_options, net):
+def test_quantized(virtual_device, kernel_options, net, precision):
     onnx = net()
     program = binding.parse_onnx_buffer(onnx)
-    binding.quantize_fp16(program)
+    quantize, name = QUANTIZED[precision]
+    quantize(program)
     done = compiled(program, kernel_options, virtual_device, offload_copy=True)
-    assert_right(done, virtual_device, onnx, inputs_of(onnx), True, "float16")
-    assert any("f16" in launch.symbol for launch in virtual_device.launches)
+    assert_right(done, virtual_device, onnx, inputs_of(onnx), True, precision)
+    assert any(name in launch.symbol for launch in virtual_device.launches)
+
+
+def test_the_backbone_of_a_real_model(virtual_device, kernel_options):
+    """PP-OCR's detector up to its first operator that has no convolution in front: 22 convolutions."""
+    onnx = nets.backbone()
+    done = compiled(onnx, kernel_options, virtual_device)
+    assert_right(done, virtual_device, onnx, inputs_of(onnx), False, "deep")
+    assert done.report.swapped == 22
+    assert all(launch.computed for launch in virtual_device.launches)
 
 
 def test_a_kernel_writes_the_programs_result_itself(virtual_device, kernel_options):
