@@ -19,7 +19,7 @@ import numpy as np
 
 import iree_migraphx as migraphx
 import models
-from iree_migraphx import Options, binding, pipeline
+from iree_migraphx import Options, binding, job
 
 
 class Measurement:
@@ -83,7 +83,7 @@ class Measurement:
     def overhead(self) -> dict[str, Any]:
         """Our own work with a warm cache: the first compile of the process, then the median of several."""
         evaluating = [0.0]
-        evaluate = pipeline.evaluate_with_ref
+        evaluate = job.evaluate_with_ref
 
         def timed(data: bytes) -> Any:
             start = time.perf_counter()
@@ -92,7 +92,7 @@ class Measurement:
             finally:
                 evaluating[0] += time.perf_counter() - start
 
-        pipeline.evaluate_with_ref = timed  # type: ignore[assignment]
+        job.evaluate_with_ref = timed  # type: ignore[assignment]
         rounds: list[dict[str, float]] = []
         stages: list[dict[str, float]] = []
         for _ in range(self.runs + 1):

@@ -7,10 +7,10 @@ from dataclasses import replace
 from iree_migraphx import binding, gpu
 from iree_migraphx.errors import CaptureError
 from iree_migraphx.ir.model import Module, Program
+from iree_migraphx.job import Job
 from iree_migraphx.logs import configure
 from iree_migraphx.options import Options
 from iree_migraphx.partition.saved import SavedSubgraphs
-from iree_migraphx.pipeline import Job
 from iree_migraphx.plan import How
 from iree_migraphx.report import Report
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from iree_migraphx import binding
 from iree_migraphx.errors import OptionError
+from iree_migraphx.job import Job
 from iree_migraphx.logs import configure
 from iree_migraphx.options import Options
-from iree_migraphx.pipeline import Job
 from iree_migraphx.plan import How, Plan
 from iree_migraphx.report import Report
 

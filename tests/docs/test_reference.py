@@ -63,7 +63,7 @@ def test_every_key_of_a_report_is_documented(heading: str) -> None:
 
 
 def test_the_stages_are_those_of_the_pipeline() -> None:
-    source = (DOCS.parent / "iree_migraphx" / "pipeline.py").read_text(encoding="utf-8")
+    source = (DOCS.parent / "iree_migraphx" / "job.py").read_text(encoding="utf-8")
     stages = re.findall(r'\.stage\("(\w+)"\)', source)
     assert stages
     documented = table("report.md", "Report")["seconds"][1]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from iree_migraphx import binding, pipeline
+from iree_migraphx import binding, job
 from iree_migraphx.errors import KernelError, MigraphxError
 from iree_migraphx.splice import host
 from iree_migraphx.splice.placeholder import Placeholder
@@ -144,7 +144,7 @@ def test_kernels_are_released_when_nothing_comes_of_the_program(kernel_options, 
         raise MigraphxError("no")
 
     monkeypatch.setattr(binding.program, "compile", refuse)
-    monkeypatch.setattr(pipeline, "evaluate_with_ref", lambda data: pytest.fail("nothing to fold"))
+    monkeypatch.setattr(job, "evaluate_with_ref", lambda data: pytest.fail("nothing to fold"))
     program = compiled(convolutions(seed=12), kernel_options)
     assert program.iree_report.swapped == 0
     assert holding(made) == 0
@@ -173,17 +173,17 @@ def test_a_failed_compile_does_not_touch_an_equal_program(kernel_options, monkey
 
 def test_an_equal_program_that_comes_and_goes_during_a_compile(kernel_options, monkeypatch):
     """After the kernels were registered and before MIGraphX has loaded the program, as another thread may do it."""
-    onnx, real = convolutions(seed=15), pipeline.write_program
+    onnx, real = convolutions(seed=15), job.write_program
 
     def write(program):
-        monkeypatch.setattr(pipeline, "write_program", real)
+        monkeypatch.setattr(job, "write_program", real)
         compiled(onnx, kernel_options)
         gc.collect()
         return real(program)
 
-    monkeypatch.setattr(pipeline, "write_program", write)
+    monkeypatch.setattr(job, "write_program", write)
     program = compiled(onnx, kernel_options)
-    assert pipeline.write_program is real
+    assert job.write_program is real
     assert_right(program, onnx, {"x": X})
 
 
