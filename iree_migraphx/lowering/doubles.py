@@ -215,33 +215,6 @@ def erf(x: Double) -> Double:
     return choose(a.equals(6.0), 1.0, value).signed_as(x)
 
 
-def power_with(
-    base: ir.Value, exponent: ir.Value, type_: str, positive: Callable[[ir.Value, ir.Value], ir.Value]
-) -> ir.Value:
-    """C's pow of a float type, its special cases put around a function for positive bases."""
-
-    def number(value: float) -> ir.Value:
-        return constant(type_, value)
-
-    def compare(predicate: str, a: ir.Value, b: ir.Value) -> ir.Value:
-        return arith.cmpf(getattr(arith.CmpFPredicate, predicate), a, b)
-
-    zero, one = number(0.0), number(1.0)
-    magnitude, floor = math.absf(base), math.floor(exponent)
-    half = arith.mulf(exponent, number(0.5))
-    odd = arith.andi(compare("OEQ", floor, exponent), compare("ONE", math.floor(half), half))
-    finite = compare("ONE", magnitude, number(pymath.inf))
-    no_root = arith.andi(arith.andi(compare("OLT", base, zero), finite), compare("ONE", exponent, floor))
-    result = positive(magnitude, exponent)
-    unit = arith.select(compare("UNO", exponent, exponent), exponent, one)
-    result = arith.select(compare("OEQ", magnitude, one), unit, result)
-    result = arith.select(odd, math.copysign(result, base), result)
-    result = arith.select(no_root, number(pymath.nan), result)
-    # An expansion of the largest number to the first power overflows.
-    result = arith.select(compare("OEQ", exponent, one), base, result)
-    return arith.select(arith.ori(compare("OEQ", base, one), compare("OEQ", exponent, zero)), one, result)
-
-
 def positive_power(base: ir.Value, exponent: ir.Value) -> ir.Value:
     """The power for a base >= 0, with a logarithm of more bits than a double has."""
     x, y = Double(base), Double(exponent)

@@ -12,7 +12,7 @@ from typing import Any
 
 from iree_migraphx.lowering import doubles
 from iree_migraphx.lowering.bindings import arith, ir, math
-from iree_migraphx.lowering.element import Element
+from iree_migraphx.lowering.element import Element, constant
 from iree_migraphx.lowering.pointwise_arithmetic import like
 from iree_migraphx.lowering.pointwise_entry import Emit, Pointwise
 
@@ -63,11 +63,38 @@ def _erf(fields: Mapping[str, Any], x: Sequence[Element]) -> ir.Value:
 
 def _pow(fields: Mapping[str, Any], x: Sequence[Element]) -> ir.Value:
     """C's pow. Expansions of math.powf give a NaN in many places where C has a value."""
-    return doubles.power_with(x[0].value, x[1].value, x[0].type, lambda a, b: math.powf(a, b))
+    return _power_with(x[0].value, x[1].value, x[0].type, lambda a, b: math.powf(a, b))
 
 
 def _double_pow(fields: Mapping[str, Any], x: Sequence[Element]) -> ir.Value:
-    return doubles.power_with(x[0].value, x[1].value, "double_type", doubles.positive_power)
+    return _power_with(x[0].value, x[1].value, "double_type", doubles.positive_power)
+
+
+def _power_with(
+    base: ir.Value, exponent: ir.Value, type_: str, positive: Callable[[ir.Value, ir.Value], ir.Value]
+) -> ir.Value:
+    """C's pow of a float type, its special cases put around a function for positive bases."""
+
+    def number(value: float) -> ir.Value:
+        return constant(type_, value)
+
+    def compare(predicate: str, a: ir.Value, b: ir.Value) -> ir.Value:
+        return arith.cmpf(getattr(arith.CmpFPredicate, predicate), a, b)
+
+    zero, one = number(0.0), number(1.0)
+    magnitude, floor = math.absf(base), math.floor(exponent)
+    half = arith.mulf(exponent, number(0.5))
+    odd = arith.andi(compare("OEQ", floor, exponent), compare("ONE", math.floor(half), half))
+    finite = compare("ONE", magnitude, number(pymath.inf))
+    no_root = arith.andi(arith.andi(compare("OLT", base, zero), finite), compare("ONE", exponent, floor))
+    result = positive(magnitude, exponent)
+    unit = arith.select(compare("UNO", exponent, exponent), exponent, one)
+    result = arith.select(compare("OEQ", magnitude, one), unit, result)
+    result = arith.select(odd, math.copysign(result, base), result)
+    result = arith.select(no_root, number(pymath.nan), result)
+    # An expansion of the largest number to the first power overflows.
+    result = arith.select(compare("OEQ", exponent, one), base, result)
+    return arith.select(arith.ori(compare("OEQ", base, one), compare("OEQ", exponent, zero)), one, result)
 
 
 def _integer_pow(fields: Mapping[str, Any], x: Sequence[Element]) -> ir.Value:
