@@ -228,7 +228,8 @@ def _print(shown: dict[str, Any]) -> None:
 def _resource_lines(resources: dict[str, Any], arch: str) -> Iterator[str]:
     kernel, full, above = resources.get("kernel"), resources.get("occupancy"), resources.get("roof")
     if kernel:
-        yield f"launch      {kernel['workgroups']} workgroups of {kernel['workgroup_size']} work-items"
+        several = f", the largest of {kernel['launches']} launches" if (kernel["launches"] or 1) > 1 else ""
+        yield f"launch      {kernel['workgroups']} workgroups of {kernel['workgroup_size']} work-items{several}"
         agprs = f" and {kernel['agprs']} accumulation" if kernel["agprs"] else ""
         yield f"registers   {kernel['vgprs']} vector{agprs}, {kernel['sgprs']} scalar, {kernel['spills']} spilled"
         yield f"LDS         {kernel['lds_bytes']} bytes a workgroup"

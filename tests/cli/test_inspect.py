@@ -1,10 +1,12 @@
 """One subgraph from its operators to its instructions, and what limits it."""
 
 import re
+from dataclasses import asdict
 
 import pytest
 
 from iree_migraphx.cli.devices import CHIPS, COMPUTE_UNITS, chip_of
+from iree_migraphx.cli.inspect import _resource_lines
 from iree_migraphx.cli.limits import occupancy, roof
 from iree_migraphx.cli.listing import read_listing
 from iree_migraphx.cli.work import Work, work_of
@@ -117,6 +119,13 @@ def test_a_subgraph_for_a_gpu(json_of, command, model):
     out, _ = command(*words, shown["summary"]["key"][:8], "--show", "resources")
     assert "occupancy " in out
     assert "mlir:" not in out
+
+
+def test_a_kernel_of_several_launches_says_so():
+    told = asdict(KernelResources("k", 4, 64, 0, 8, 0, 8, 0, 64, launches=3))
+    assert next(_resource_lines({"kernel": told}, "gfx942")).endswith("64 work-items, the largest of 3 launches")
+    told["launches"] = 1
+    assert next(_resource_lines({"kernel": told}, "gfx942")).endswith("4 workgroups of 64 work-items")
 
 
 def test_a_subgraph_for_the_host(json_of, model):
