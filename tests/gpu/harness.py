@@ -64,7 +64,7 @@ def compiled(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu, "compile_gpu", watched)
-        settings = {**{name: getattr(options, name) for name in ("cache_dir", "quiet")}, "eligible": eligible}
+        settings = {**{name: getattr(options, name) for name in ("cache_dir", "quiet", "flags")}, "eligible": eligible}
         done = pipeline.compile(program, binding.get_target("gpu"), offload_copy, options=Options(**settings))
     result = Compiled(done, *tried[-1])
     if compute:

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from capture.fused import captured, fusion, standard
-from gpu.harness import run_on_device
+from gpu.harness import compiled, run_on_device
 from gpu.test_choice import DOT
 from gpu.test_results import compile_as_captured
 from iree_migraphx import binding
 from iree_migraphx.errors import Reason
 from iree_migraphx.kernels.model import Copy, Fill, GpuSequence, Region
 from iree_migraphx.splice import gpu, gpu_sequence
-from programs import Builder, inputs_of, on_ref
+from programs import Builder, inputs_of, loaded, on_ref
 from virtual_hip.device import KernelSpec
 
 LENS = {"x": (16, 64), "w": (64, 32), "v": (32, 16)}
@@ -130,3 +130,36 @@ def test_a_region_that_does_not_fit(virtual_device, kernel_options, monkeypatch)
     (left,) = done.report.subgraphs
     assert (left.provider, left.reason) == ("migraphx", Reason.SPLICE_ERROR)
     assert "is not inside of a buffer of 1024 bytes" in left.detail
+
+
+def test_a_dot_split_along_its_sum(virtual_device, kernel_options):
+    """With IREE's flag for it: parts of the sums, and then their sum."""
+    main = Builder()
+    lens = {"x": (16, 65536), "w": (65536, 16)}
+    plain = main.build(main.op("dot", *(main.param(name, each) for name, each in lens.items())))
+    options = replace(kernel_options, flags=("--iree-dispatch-creation-enable-split-reduction",))
+    done = compiled(loaded(plain), options, virtual_device, compute=False)
+    assert done.report.swapped == 1, done.report.summary()
+    (kernel,) = done.kernels.values()
+    first, second = kernel.launches
+    (size,) = kernel.temporaries
+    parts = size // (16 * 16 * 4)
+    assert parts > 1
+
+    def partly(buffers):
+        given = dict(zip([region.buffer for region in first.pointers], buffers, strict=True))
+        x, w = (given[n].view(np.float32).reshape(each) for n, each in enumerate(lens.values()))
+        sums = [a @ b for a, b in zip(np.split(x, parts, axis=1), np.split(w, parts), strict=True)]
+        given[3].view(np.float32)[...] = np.ravel(sums)
+
+    def altogether(buffers):
+        given = dict(zip([region.buffer for region in second.pointers], buffers, strict=True))
+        given[2].view(np.float32)[...] = given[3].view(np.float32).reshape(parts, -1).sum(axis=0)
+
+    for launch, compute in ((first, partly), (second, altogether)):
+        sizes = tuple(region.size for region in launch.pointers)
+        device_spec = KernelSpec(sizes, compute, workgroups=launch.workgroups)
+        virtual_device.register(launch.symbol, device_spec, kernel.code_object)
+    inputs = inputs_of(plain)
+    (actual,) = run_on_device(done, virtual_device, inputs, False)
+    np.testing.assert_array_equal(actual, on_ref(plain, inputs)[0])
