@@ -8,6 +8,7 @@ import pytest
 
 from gpu import nets
 from iree_migraphx import binding, pipeline
+from iree_migraphx.cli.exit_codes import ExitCode
 from iree_migraphx.cli.main import main
 from iree_migraphx.kernels import service
 from iree_migraphx.options import Options
@@ -87,6 +88,6 @@ def test_a_program_that_can_not_be_captured_is_said(virtual_device, tmp_path, ca
 
     monkeypatch.setattr(gpu, "captured", failing)
     (tmp_path / "model.onnx").write_bytes(nets.mlp())
-    assert main(["capture", str(tmp_path / "model.onnx"), "--output", str(tmp_path / "x.subgraphs")]) == 2
+    assert main(["capture", str(tmp_path / "model.onnx"), "--output", str(tmp_path / "x.subgraphs")]) == ExitCode.FAILED
     assert "could not be had" in capsys.readouterr().err
     assert not (tmp_path / "x.subgraphs").exists()
