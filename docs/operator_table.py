@@ -45,7 +45,8 @@ def page() -> Iterator[str]:
     yield "floats, int and uint the signed and unsigned integers of 8 to 64 bits. Meanings are those of MIGraphX's"
     yield "`ref` target; where that is wrong, [facts.md](facts.md) says so. Functions marked *in double* are computed"
     yield "so on the host, as IREE's own are missing or poor there."
-    yield "Which combinations compile for a GPU, `python benchmarks/operators_on_gpus.py` says.\n"
+    yield "Which combinations compile for a GPU, `python benchmarks/operators_on_gpus.py` and"
+    yield "`python benchmarks/anchors_on_gpus.py` say.\n"
     yield "## Anchors\n"
     yield from _table(((name, _anchor(name), "") for name in sorted(ANCHORS)), "")
     yield "\n## Pointwise, behind and in front of anchors\n"

@@ -34,6 +34,12 @@ EXACT = {
     "int64_type": 2**53,
     "uint64_type": 2**53,
 }
+#: Types of quantised anchors' operands -> of their results.
+QUANTIZED = {
+    "int8_type": "int32_type",
+    "uint8_type": "int32_type",
+    **{type_: "float_type" for type_ in EXACT if type_.startswith("fp8")},
+}
 #: Most programs are of these.
 COMMON = ("float_type", "half_type")
 TYPES = st.one_of(st.sampled_from(COMMON), st.sampled_from(list(EXACT)))
@@ -168,6 +174,49 @@ class Maker:
         # In the form for GPUs, IREE's CPU backend fails on half filters that repeat along their depth.
         w = self.source((filters, channels // group, *kernel), x.type, repeat=False)
         self.add(self.b.conv(x.name, w, rank, **fields), (x.lens[0], filters, *out), x.type, bound)
+
+    def convolution_backwards(self):
+        x = self.pick(lambda v: 3 <= len(v.lens) <= 5)
+        if x is None:
+            return self.add_axis()
+        channels = x.lens[1]
+        group = self.draw(st.sampled_from([g for g in range(1, channels + 1) if channels % g == 0]))
+        filters = self.draw(st.integers(1, 3))
+        fields = {"padding": [], "stride": [], "dilation": [], "group": group, "padding_mode": 0}
+        kernel, out = [], []
+        for length in x.lens[2:]:
+            stride, dilation = self.draw(st.integers(1, 3)), self.draw(st.sampled_from([1, 1, 2]))
+            size = self.draw(st.integers(1, 4))
+            whole = stride * (length - 1) + (size - 1) * dilation + 1
+            fields["padding"].append(self.draw(st.integers(0, min(3, (whole - 1) // 2))))
+            fields["stride"].append(stride)
+            fields["dilation"].append(dilation)
+            kernel.append(size)
+            out.append(whole - 2 * fields["padding"][-1])
+        lens = (x.lens[0], group * filters, *out)
+        bound = x.bound * SMALL * math.prod(kernel) * (channels // group)
+        if bound > EXACT[x.type] or math.prod(lens) > 4 * MOST_ELEMENTS:
+            return self.shrink()
+        w = self.source((channels, filters, *kernel), x.type, repeat=False)
+        self.add(self.b.op("convolution_backwards", x.name, w, **fields), lens, x.type, bound)
+
+    def quantized(self):
+        """quant_dot or quant_convolution of a value of 8 bits."""
+        x = self.pick(lambda v: v.type in QUANTIZED and len(v.lens) > 1)
+        if x is None:
+            return self.dot()
+        result = QUANTIZED[x.type]
+        if len(x.lens) not in (3, 4, 5) or x.type == "uint8_type" or self.draw(st.booleans()):
+            if x.bound * SMALL * x.lens[-1] > EXACT[result]:
+                return self.shrink()
+            n = self.length(x.lens[:-1])
+            w = self.source((*x.lens[:-2], x.lens[-1], n), x.type)
+            return self.add(self.b.op("quant_dot", x.name, w), (*x.lens[:-1], n), result, x.bound * SMALL * x.lens[-1])
+        rank, filters = len(x.lens) - 2, self.draw(st.integers(1, 4))
+        w = self.source((filters, x.lens[1], *[1] * rank), x.type, repeat=False)
+        fields = {"padding": [1] * rank, "stride": [2] * rank, "dilation": [1] * rank, "group": 1, "padding_mode": 0}
+        lens = (x.lens[0], filters, *((length + 1) // 2 + 1 for length in x.lens[2:]))
+        return self.add(self.b.op("quant_convolution", x.name, w, **fields), lens, result, x.bound * SMALL * x.lens[1])
 
     def shrink(self):
         """Bring a value back to small numbers."""
@@ -308,7 +357,10 @@ class Maker:
         self.add(self.b.op("reduce_max", x.name, axes=[axis]), lens, x.type, x.bound)
 
 
-ANCHORS = (Maker.dot, Maker.convolution, Maker.convolution, Maker.dot_with_itself)
+ANCHORS = (
+    *(Maker.dot, Maker.convolution, Maker.convolution, Maker.convolution_backwards),
+    *(Maker.dot_with_itself, Maker.quantized),
+)
 REST = (
     *(Maker.unary, Maker.binary, Maker.binary, Maker.binary, Maker.where, Maker.convert, Maker.shrink),
     *(Maker.quantize, Maker.dequantize),
