@@ -19,6 +19,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from onnx.backend.test.runner import Runner
 
 from iree_migraphx import binding, pipeline
 from iree_migraphx.errors import IreeMigraphxError
+from iree_migraphx.lowering import forms
 from iree_migraphx.options import Options
 
 #: Seconds for one model, with and without us.
@@ -289,7 +291,12 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, help="a folder that keeps kernels for the next run")
     parser.add_argument("--json", type=Path, help="write every result to this file")
     parser.add_argument("--markdown", type=Path, help="write the page of docs/ to this file")
+    parser.add_argument(
+        "--all-kernels", action="store_true", help="kernels also of what is too little work for one, as most tests are"
+    )
     given = parser.parse_args()
+    if given.all_kernels:
+        forms.rules = partial(forms.rules, least_work=1)
     with tempfile.TemporaryDirectory() as folder:
         cache = given.cache or Path(folder)
         options = Options.resolve(cache_dir=cache, quiet=True, workers=1, threads=1, cache_size=0)

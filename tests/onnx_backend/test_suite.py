@@ -11,7 +11,7 @@ import pytest
 from .suite import Result, summary
 
 SUITE = Path(__file__).with_name("suite.py")
-SAMPLE = 5
+SAMPLE = 12
 
 
 @pytest.fixture(scope="module")
