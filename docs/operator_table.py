@@ -46,7 +46,8 @@ def page() -> Iterator[str]:
     yield "`ref` target; where that is wrong, [facts.md](facts.md) says so. Functions marked *in double* are computed"
     yield "so on the host, as IREE's own are missing or poor there."
     yield "Which combinations compile for a GPU, `python benchmarks/operators_on_gpus.py` and"
-    yield "`python benchmarks/anchors_on_gpus.py` say.\n"
+    yield "`python benchmarks/anchors_on_gpus.py` say. Programs made up of them are compared with MIGraphX, as many as"
+    yield "one likes, by `python -m pytest tests/lowering/test_made_up_programs.py --examples 100`.\n"
     yield "## Anchors\n"
     yield from _table(((name, _anchor(name), "") for name in sorted(ANCHORS)), "")
     yield "\n## Pointwise, behind and in front of anchors\n"
