@@ -148,7 +148,8 @@ def _missing(missing: Sequence[str], expected: Mapping[str, shape], given: Mappi
     for name in given:
         close = () if name in expected else difflib.get_close_matches(str(name), missing, n=1)
         text += f"; is {name!r} meant for {close[0]!r}?" if close else ""
-    return f"{text}. The program takes {_listed(expected)}"
+    end = "" if text.endswith("?") else "."
+    return f"{text}{end} The program takes {_listed(expected)}"
 
 
 def _listed(expected: Mapping[str, shape]) -> str:

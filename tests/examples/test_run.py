@@ -52,7 +52,7 @@ def test_writes_outputs_and_report(command: Command, conv_model: Path, tmp_path:
     np.testing.assert_allclose(np.load(tmp_path / "out.npz")["y"], expected, rtol=1e-5, atol=1e-5)
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["format"] == 1
-    assert report["summary"] == {"eligible": 1, "distinct": 1, "iree": 1, "migraphx": 0}
+    assert report["summary"] == {"eligible": 1, "distinct": 1, "iree": 1, "migraphx": 0, "undecided": 0}
     assert report["checks"] == []
     assert sorted(os.listdir(tmp_path)) == ["out.npz", "report.json", "x.npy"]
 
