@@ -21,7 +21,7 @@ def add():
     [
         ({"x0": 0}, r"no value given for 'x1'. The program takes x0 \(float32 \(2, 3\)\), x1 \(float32 \(2, 3\)\)"),
         ({}, "no value given for 'x0', 'x1'"),
-        ({"x0": 0, "x11": 0, "mask": 0}, r"no value given for 'x1'; is 'x11' meant for 'x1'\?\. The program takes x0"),
+        ({"x0": 0, "x11": 0, "mask": 0}, r"no value given for 'x1'; is 'x11' meant for 'x1'\? The program takes x0"),
         ({"x0": 0, "x1": np.zeros((2, 3))}, r"'x1' takes float32 \(2, 3\); given float64 \(2, 3\)"),
         ({"x0": 0, "x1": np.zeros((3, 2), "f")}, r"'x1' takes float32 \(2, 3\); given float32 \(3, 2\)"),
         ({"x0": 0, "x1": np.float32(1)}, r"'x1' takes float32 \(2, 3\); given float32 \(\)"),
