@@ -13,7 +13,6 @@ from gpu.test_memory import alive_bytes, scratch_bytes
 from gpu.test_swap import assert_loads_without_us
 from iree_migraphx import binding
 from iree_migraphx.ir.model import DTYPES
-from models.sources import seeded_resnet50
 from programs import body_of, loaded, strided
 from virtual_hip.device import KernelSpec
 
@@ -54,11 +53,6 @@ def checked_by_ref(device, done):
     return differences
 
 
-def detector():
-    (path,) = (SITE / "rapidocr_onnxruntime/models").glob("*_det_*.onnx")
-    return binding.parse_onnx(str(path), map_input_dims={"x": [1, 3, 32, 32]})
-
-
 def classifier():
     return binding.parse_onnx(str(CLASSIFIER), map_input_dims={"x": [1, 3, 48, 32]})
 
@@ -67,21 +61,7 @@ def magika():
     return binding.parse_onnx(str(MAGIKA))
 
 
-def resnet50():
-    """On pictures of 32 x 32, of which the last pooling has one pixel left; on larger ones ref takes too long."""
-    model, _ = seeded_resnet50()
-    for axis in model.graph.input[0].type.tensor_type.shape.dim[2:]:
-        axis.dim_value = 32
-    (pool,) = (node for node in model.graph.node if node.op_type == "AveragePool")
-    next(field for field in pool.attribute if field.name == "kernel_shape").ints[:] = [1, 1]
-    return binding.parse_onnx_buffer(model.SerializeToString())
-
-
-WHOLE = [
-    pytest.param(model, precision, marks=pytest.mark.whole_model)
-    for model in (detector, resnet50, magika)
-    for precision in ("half", "float")
-]
+WHOLE = [pytest.param(magika, precision, marks=pytest.mark.whole_model) for precision in ("half", "float")]
 
 
 @pytest.mark.timeout(0)
