@@ -1,4 +1,5 @@
 import os
+import signal
 
 import pytest
 
@@ -17,6 +18,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # What a shell starts in the background ignores Ctrl-C, and so would everything that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "whole_model: compiles a whole model, for minutes; runs with --whole-models")
 
 

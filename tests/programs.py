@@ -134,10 +134,21 @@ def strided(memory: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def inputs_of(program: Program, limit: int = 2) -> dict[str, np.ndarray]:
-    """Whole numbers for each parameter."""
-    return {
+    """Whole numbers for each parameter; none below 0 where they become unsigned, which has no meaning for floats."""
+    values = {
         name: integers(shape, seed, limit) for seed, (name, shape) in enumerate(sorted(parameters(program).items()))
     }
+    to_unsigned = {
+        value
+        for i in program.main.instructions
+        if i.name == "convert" and i.shape.type.startswith("uint")
+        for value in i.inputs
+    }
+    for i in program.main.instructions:
+        if i.id in to_unsigned and i.name == "@param":
+            name = i.operator["parameter"]
+            values[name] = np.abs(values[name])
+    return values
 
 
 def subgraphs_of(program: Program, form: Form = Form.OPERANDS, standard_operands: bool = False) -> tuple[Subgraph, ...]:

@@ -109,7 +109,7 @@ def test_a_cache_that_does_not_work_is_no_trouble(options, tmp_path):
 
 
 def subgraph(key="0123"):
-    return SimpleNamespace(key=key, name="dot_add_3", anchor="dot", operands=("a", "b"))
+    return SimpleNamespace(key=key, name="dot_add_3", anchor="dot", operands=("a", "b"), results=("c",))
 
 
 def test_a_subgraph_is_lowered_once(options, monkeypatch):

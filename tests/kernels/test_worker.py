@@ -10,6 +10,7 @@ from iree_migraphx.kernels.compiler import find_compiler
 from iree_migraphx.kernels.model import GpuKernel, HostKernel
 from iree_migraphx.kernels.targets import parse_target
 from iree_migraphx.kernels.worker import compile_order
+from iree_migraphx.logs import FROM_IREE
 
 from .sources import CRASHING, INVALID, TWO_DOTS, dot, fake_compiler, order, real_compiler
 
@@ -185,6 +186,6 @@ def test_no_room_for_temporary_files(tmp_path, options, monkeypatch):
 def test_the_log_has_command_lines_and_at_the_next_level_the_compilers_words(options, caplog):
     caplog.set_level("DEBUG", logger="iree_migraphx")
     compile_(INVALID, options)
-    levels = {record.levelname: record.getMessage() for record in caplog.records if record.name.endswith("worker")}
-    assert "--iree-rocm-target=gfx942" in levels["INFO"]
-    assert "undeclared SSA value" in levels["DEBUG"]
+    said = {(record.name, record.levelname): record.getMessage() for record in caplog.records}
+    assert "--iree-rocm-target=gfx942" in said["iree_migraphx.kernels.worker", "INFO"]
+    assert "undeclared SSA value" in said[FROM_IREE, "DEBUG"]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from iree_migraphx.errors import Reason, Refusal
@@ -182,12 +183,15 @@ def test_a_slice_with_gaps_is_refused():
     assert refusal.value.reason is Reason.UNSUPPORTED_LAYOUT
 
 
-def test_a_condition_of_another_size_is_refused():
-    """MIGraphX's where lets one element choose for all; nothing else works on operands of different lengths."""
+@pytest.mark.parametrize("form", Form)
+def test_a_condition_with_one_element_chooses_for_all(kernel_options, form):
+    """MIGraphX's where takes it; nothing else works on operands of different lengths (op/where.hpp)."""
     builder = Builder()
-    value = product(builder, (3, 4))
-    value = builder.op("where", builder.param("c", (1,), "bool_type"), value, builder.param("y", (3, 4)))
-    (subgraph,) = subgraphs_of(builder.build(value))
-    with pytest.raises(Refusal) as refusal:
-        lower(subgraph, "kernel")
-    assert refusal.value.reason is Reason.UNSUPPORTED_OPERATOR
+    condition = builder.param("c", (1,), "bool_type")
+    program = builder.build(builder.op("where", condition, product(builder, (3, 4)), builder.param("y", (3, 4))))
+    (subgraph,) = subgraphs_of(program, form)
+    kernel = kernels_of([subgraph], form, kernel_options)[subgraph.key].kernel
+    for chosen in (True, False):
+        inputs = {**inputs_of(program), "c": np.array([chosen])}
+        actual = on_iree(subgraph, kernel, operands_of(subgraph, program, inputs))
+        assert_equal(actual, on_ref(program, inputs)[0])

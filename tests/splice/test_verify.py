@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sysconfig
 import threading
 import time
 from dataclasses import replace
@@ -66,9 +67,8 @@ def bundle(options):
 
 
 def rerun(folder, **environment):
-    ended = subprocess.run(
-        [str(folder / "rerun.sh")], env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
-    )
+    environment = {**os.environ, "PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}", **environment}
+    ended = subprocess.run([str(folder / "rerun.sh")], env=environment, capture_output=True, text=True, timeout=60)
     return ended.returncode, ended.stdout
 
 

@@ -45,8 +45,8 @@ class WholeFile(pytest.Item):
         self.add_marker(pytest.mark.timeout(0))
 
     def runtest(self) -> None:
-        options = [f"--examples={count}"] if (count := self.config.getoption("--examples")) else []
-        options += ["--whole-models"] if self.config.getoption("--whole-models") else []
+        options = [f"--examples={count}"] if (count := self.config.getoption("--examples", None)) else []
+        options += ["--whole-models"] if self.config.getoption("--whole-models", False) else []
         command = [str(hip.python()), "-m", "pytest", "-q", *options, str(self.path)]
         if not hip.python().exists():
             pytest.fail(f"there is no {hip.python()}; run ./setup.sh install_virtual_gpu", pytrace=False)
