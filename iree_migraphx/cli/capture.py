@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from iree_migraphx.cli.precompile import add_input_dim, dims, parse
+from iree_migraphx.cli.model import add_input_dim, parse_dims
+from iree_migraphx.cli.precompile import parse
 from iree_migraphx.errors import OptionError
 from iree_migraphx.options import Options
 
@@ -34,7 +35,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     if arguments.output.suffix != SUFFIX:
         raise OptionError(f"--output is {arguments.output}; its name must end in {SUFFIX}")
-    model = parse(arguments.model, dims(arguments.input_dim))
+    model = parse(arguments.model, parse_dims(arguments.input_dim))
     saved = find_subgraphs(model, How(offload_copy=True, fast_math=True, exhaustive_tune=False), Options.resolve())
     try:
         save_subgraphs(saved, arguments.output)

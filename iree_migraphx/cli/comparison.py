@@ -50,7 +50,7 @@ def compared(
     """Two results of one shape, where it is known already whether they are too far apart."""
     a, e = (each.astype(np.float64).reshape(-1) for each in (actual, expected))
     known = np.isfinite(e) & np.isfinite(a)
-    scale = np.abs(e[np.isfinite(e)]).max(initial=0.0) or 1.0
+    scale = _scale(e)
     apart = np.abs(a[known] - e[known]) / scale
     same = int((np.isnan(a) & np.isnan(e)).sum() + (np.isinf(e) & (a == e)).sum())
     largest, rms = (float(apart.max()), float(np.sqrt(np.mean(apart**2)))) if apart.size else (float("nan"),) * 2
@@ -73,13 +73,18 @@ def judged(
         problem = f"its shape is {list(actual.shape)} instead of {list(expected.shape)}"
         return Comparison(name, against, seed, provider, float("nan"), float("nan"), 0.0, 0, problem)
     a, e = actual.astype(np.float64), expected.astype(np.float64)
-    scale = np.abs(e[np.isfinite(e)]).max(initial=0.0) or 1.0
+    scale = _scale(e)
     with np.errstate(invalid="ignore"):
         near = (a == e) | (np.abs(a - e) <= bounds["atol"] * scale + bounds["rtol"] * np.abs(e)) & np.isfinite(e)
     near |= np.isnan(a) & np.isnan(e)
     numbers = compared(name, against, seed, provider, actual, expected, bounds["atol"] * scale, "")
     problems = [*_far(near, a, e), *_rms(numbers.rms, bounds["rms_tol"])]
     return replace(numbers, problem="; ".join(problems))
+
+
+def _scale(expected: npt.NDArray[Any]) -> float:
+    """The largest finite element, which differences are judged by; 1 without any."""
+    return float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0)) or 1.0
 
 
 def _far(near: npt.NDArray[np.bool_], a: npt.NDArray[Any], e: npt.NDArray[Any]) -> Iterator[str]:

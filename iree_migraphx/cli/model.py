@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from iree_migraphx.binding import dynamic_dimension, program
 
 _SUFFIXES = {".onnx": "onnx", ".pb": "tf", ".json": "json"}
-_DIM_HELP = 'lengths of an input: "@name 1 3 224 224", in one word or several; may be repeated'
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--batch", type=positive, default=1, metavar="N", help="length of each dimension left open (default: 1)"
     )
-    group.add_argument("--input-dim", action="extend", nargs="+", default=[], metavar="DIM", help=_DIM_HELP)
+    add_input_dim(group)
     group.add_argument(
         "--dyn-input-dim",
         action="extend",
@@ -124,6 +123,18 @@ def read_model(arguments: argparse.Namespace) -> Model:
     return Model(path, _parse(path, kind, arguments, dims, ranges), kind, arguments.batch, inputs, given)
 
 
+def add_input_dim(parser: argparse._ActionsContainer) -> None:
+    """Add the option for lengths of inputs, which `parse_dims` reads."""
+    parser.add_argument(
+        "--input-dim",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="DIM",
+        help='lengths of an input: "@name 1 3 224 224", in one word or several; may be repeated',
+    )
+
+
 def parse_dims(words: Iterable[str]) -> dict[str, list[int]]:
     """Lengths by input, from "@name 1 3 224 224" in one word or several.
 
@@ -139,7 +150,9 @@ def parse_dims(words: Iterable[str]) -> dict[str, list[int]]:
         elif name and word.isascii() and word.isdigit() and int(word) > 0:
             dims[name].append(int(word))
         else:
-            raise OptionError(f'--input-dim has {word!r}; write it like "@name 1 3 224 224", with lengths above 0')
+            raise OptionError(
+                f'--input-dim has {word!r}, which is not of the form "@name 1 3 224 224", with lengths above 0'
+            )
     return dims
 
 

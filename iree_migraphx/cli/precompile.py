@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iree_migraphx.cli.model import add_input_dim, parse_dims
 from iree_migraphx.errors import OptionError, Reason
 from iree_migraphx.options import Options
 
@@ -49,18 +50,6 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     parser.set_defaults(run=_run)
 
 
-def add_input_dim(parser: argparse.ArgumentParser) -> None:
-    """Add the option for lengths of inputs."""
-    parser.add_argument(
-        "--input-dim",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="DIM",
-        help='lengths of an input of an .onnx file, as in migraphx-driver: "@name 1 3 320 320"; may be repeated',
-    )
-
-
 def _run(arguments: argparse.Namespace) -> int:
     # What is shipped must be complete: nothing comes from elsewhere, and nothing is evicted.
     options = replace(Options.resolve(), cache=True, cache_dir=arguments.output, cache_readonly=(), cache_size=0)
@@ -87,7 +76,7 @@ def _compile(arguments: argparse.Namespace, options: Options) -> list[Report]:
     if not arguments.arch:
         raise OptionError("--arch must say what for; it may be repeated")
     targets = [arch if arch == _THIS_GPU else str(parse_target(arch)) for arch in arguments.arch]
-    model = parse(arguments.model, dims(arguments.input_dim))
+    model = parse(arguments.model, parse_dims(arguments.input_dim))
     return [_compile_for(model, target, options) for target in targets]
 
 
@@ -110,21 +99,6 @@ def parse(path: Path, lens: dict[str, list[int]]) -> program:
     if path.suffix == ".mxr":
         return binding.load(path)
     return binding.parse_onnx(path, default_dim_value=1, map_input_dims=lens)
-
-
-def dims(words: list[str]) -> dict[str, list[int]]:
-    """Lengths by input, from "@name 1 3 320 320" in one word or several."""
-    found: dict[str, list[int]] = {}
-    name = ""
-    for word in " ".join(words).split():
-        if word.startswith("@"):
-            name = word[1:]
-            found[name] = []
-        elif not name or not word.isdigit():
-            raise OptionError(f'--input-dim {" ".join(words)!r} is not of the form "@name 1 3 320 320"')
-        else:
-            found[name].append(int(word))
-    return found
 
 
 def _check_written(folder: Path) -> None:
