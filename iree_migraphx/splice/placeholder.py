@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,14 @@ from iree_migraphx.splice.runtime import Constant, Device, LoadedKernel
 
 #: Told of a kernel that failed: the memory of all operands, and the error.
 Failed = Callable[[Sequence[npt.NDArray[np.uint8]], KernelError], None]
+
+_NAME = re.compile(r"(?P<symbol>.+)_[0-9a-f]{20}(_scratch)?")
+
+
+def symbol_in(name: str) -> str | None:
+    """The kernel's symbol in a placeholder's name; None for any other operator."""
+    found = _NAME.fullmatch(name)
+    return found["symbol"] if found else None
 
 
 class Placeholder:

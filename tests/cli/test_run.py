@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import iree_migraphx as migraphx
-from iree_migraphx.cli import perf, verify
+from iree_migraphx.cli import trial, verify
 from iree_migraphx.cli.comparison import judged
+from iree_migraphx.cli.instruction_times import read_trace
+from iree_migraphx.cli.times import Times
 from iree_migraphx.cli.values import all_values, generate
 from splice.models import X, expected
 
@@ -142,13 +144,63 @@ def test_perf_compares_both(json_of, command, model):
     measured = json_of("perf", model, "-n", 5)
     assert [measured[who]["runs"] for who in ("iree", "migraphx")] == [5, 5]
     assert measured["ratio"] == measured["migraphx"]["median"] / measured["iree"]["median"]
-    out, _ = command("perf", model, "-n", 3, "--batch", 2)
+    assert measured["note"] == ""
+    for who, name in (("iree", "iree_convolution_add_relu_"), ("migraphx", "ref::convolution")):
+        kinds = {each["name"]: each["count"] for each in measured[who]["groups"]}
+        assert sum(count for kind, count in kinds.items() if kind.startswith(name)) == 3
+        assert all(each["seconds"] > 0 for each in measured[who]["instructions"])
+
+
+def test_perf_prints_what_the_driver_does(command, model):
+    out, _ = command("perf", model, "-n", 2, "--batch", 2, "--detailed")
     assert out.count("Batch size: 2\nRate: ") == 2
     assert "Ratio: IREE is " in out
+    line = r"@\d+ = ref::convolution\[.*\]\(x,@\d+\) -> float_type, \{1, 4, 12, 12\}, .*: [\d.e-]+ms, \d+%"
+    assert re.search(line, out)
+    assert re.search(r"\nSummary:\n(.+: [\d.e-]+ms / \d+ = [\d.e-]+ms, \d+%\n)+\nBatch size", out)
+    assert re.search(r"\nref::convolution<float_type\(1x4x12x12, 4x4x3x3\)>: .* / 3 = ", out)
+    assert re.search(r"\niree_convolution_add_relu_[0-9a-f]{8}<float_type\(1x12x12x4\)>: ", out)
+    assert len(re.findall(r"\nTotal instructions time: .*ms\nOverhead time: .*ms\nOverhead: -?\d+%", out)) == 2
+
+
+def test_perf_says_why_there_are_no_instructions(json_of, model, monkeypatch):
+    monkeypatch.setenv("IREE_MIGRAPHX_CACHE", "0")
+    assert "without the cache" in json_of("perf", model, "-n", 1, "--plain-limit", 0)["note"]
+    monkeypatch.delenv("IREE_MIGRAPHX_CACHE")
+    monkeypatch.setattr(trial, "_CHILD", "import sys; sys.exit('out of order')")
+    measured = json_of("perf", model, "-n", 1, "--plain-limit", 0)
+    assert measured["note"].endswith("could not be had: out of order")
+    assert measured["iree"]["runs"] == 1
+
+
+TRACE = """\
+Run instruction: x = @param:x -> float_type, {1, 2}, {2, 1}
+Time: 9ms, 9ms
+iree-migraphx: warm
+Run instruction: x = @param:x -> float_type, {1, 2}, {2, 1}
+Time: 0.5ms, 1e-3ms
+Run instruction: @1 = loop[max_iterations=2](x), [body] -> float_type, {2, 3}, {1, 2}
+Run instruction: body:@0 = gpu::code_object[code_object=9,symbol_name=iree_dot_1,](x,@1) -> int8_type, {}, {}
+Time: 1ms, 2ms
+Run instruction: body:@0 = gpu::code_object[code_object=9,symbol_name=iree_dot_1,](x,@1) -> int8_type, {}, {}
+Time: 1ms, 4ms
+Time: 7ms, 8ms
+"""
+
+
+def test_times_of_instructions_are_read_from_what_migraphx_prints():
+    found = read_trace(TRACE.splitlines(keepends=True), detailed=False)
+    assert [(each.group, each.seconds) for each in found.times] == [
+        ("@param", 1e-6),
+        ("gpu::code_object::iree_dot_1", pytest.approx(0.003)),
+        ("loop", 0.008),
+    ]
+    detailed = read_trace(TRACE.splitlines(), detailed=True)
+    assert detailed.times[1].group == "gpu::code_object::iree_dot_1<int8_type(1x2, 2x3:1x2)>"
 
 
 def test_perf_of_each_kernel(json_of, command, model):
-    words = ["perf", model, "-n", 3, "--plain-limit", 0, "--detailed"]
+    words = ["perf", model, "-n", 3, "--plain-limit", 0, "--brief", "--kernels"]
     kernels = json_of(*words)["kernels"]
     assert sum(kernel["subgraphs"] for kernel in kernels) == 3
     weights = [kernel["seconds"] * kernel["subgraphs"] for kernel in kernels]
@@ -156,30 +208,31 @@ def test_perf_of_each_kernel(json_of, command, model):
     for kernel in kernels:
         assert kernel["gigaflops"] == pytest.approx((2 * 144 * 144 + 2 * 576) / kernel["seconds"] / 1e9)
     assert "Summary of IREE's kernels" in command(*words)[0]
-    assert "--detailed times IREE's kernels for the CPU" in command(*words, "--no-iree", status=2)[1]
+    assert "--kernels times IREE's kernels for the CPU" in command(*words, "--no-iree", status=2)[1]
 
 
 def test_perf_without_migraphx_alone(json_of, model):
-    measured = json_of("perf", model, "-n", 2, "--plain-limit", 0)
+    measured = json_of("perf", model, "-n", 2, "--plain-limit", 0, "--brief")
+    assert "instructions" not in measured["iree"]
     assert measured["migraphx"] is measured["ratio"] is None
     assert "--plain-limit 0" in measured["note"]
 
 
 def test_perf_says_that_migraphx_was_too_slow(json_of, model, monkeypatch):
-    monkeypatch.setattr(perf, "_START", 0.0)
-    measured = json_of("perf", model, "-n", 2, "--plain-limit", 0.05)
+    monkeypatch.setattr(trial, "_START", 0.0)
+    measured = json_of("perf", model, "-n", 2, "--plain-limit", 0.05, "--brief")
     assert "did not run once within 0.05 s" in measured["note"]
     assert measured["ratio"] is None
 
 
 def test_perf_of_a_program_without_iree(json_of, model):
-    measured = json_of("perf", model, "-n", 2, "--no-iree")
+    measured = json_of("perf", model, "-n", 2, "--no-iree", "--brief")
     assert measured["iree"] is None
     assert "IREE computes nothing in this program" in measured["note"]
 
 
 def test_statistics_are_the_drivers():
-    times = perf.Times.of([5.0, 1.0, 2.0, 3.0, 100.0])
+    times = Times.of([5.0, 1.0, 2.0, 3.0, 100.0])
     assert (times.total, times.median, times.min, times.max, times.mean) == (10 / 3, 3.0, 1.0, 100.0, 22.2)
     assert (times.percentile_90, times.percentile_99) == (5.0, 5.0)
 

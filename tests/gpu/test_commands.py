@@ -37,7 +37,10 @@ def test_perf_says_what_is_in_its_times(model, capsys):
     measured = json.loads(capsys.readouterr().out)
     assert measured["iree"]["runs"] == measured["migraphx"]["runs"] == 2
     assert "copies" in measured["note"]
-    assert main(["perf", str(model), "--gpu", "--detailed"]) == 2
+    kernels = [each for each in measured["iree"]["groups"] if each["name"].startswith("gpu::code_object::iree_")]
+    assert sum(each["count"] for each in kernels) == 2
+    assert any(each["name"].startswith("gpu::") for each in measured["migraphx"]["groups"])
+    assert main(["perf", str(model), "--gpu", "--kernels"]) == 2
 
 
 def test_verify_notices_kernels_that_do_nothing(model, capsys, virtual_device):
