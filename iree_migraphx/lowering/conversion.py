@@ -103,6 +103,11 @@ def float_of(element: Element, type_: str) -> ir.Value:
     return arith.extf(target, value) if type_ == "double_type" else arith.truncf(target, value)
 
 
+def brought(element: Element, type_: str) -> ir.Value:
+    """An element in a type that is at least as wide: an accumulator's."""
+    return float_of(element, type_) if is_float(type_) else resize(element, type_)
+
+
 def saturated(element: Element, type_: str) -> ir.Value:
     """A float or double as an integer: truncated, held within the type's range; NaN as 0."""
     low, high = limits(type_)

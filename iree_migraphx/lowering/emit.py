@@ -25,6 +25,7 @@ from iree_migraphx.lowering.moves import MOVES
 from iree_migraphx.lowering.packed import PACKED
 from iree_migraphx.lowering.pointwise import Element
 from iree_migraphx.lowering.pooling import POOLING
+from iree_migraphx.lowering.ranking import RANKING
 from iree_migraphx.lowering.reductions import REDUCTIONS
 from iree_migraphx.lowering.types import is_float
 from iree_migraphx.lowering.view import View
@@ -74,7 +75,7 @@ class _Chain:
 _Value = _Leaf | _Scalar | _Chain
 
 #: Operators over whole tensors, of all families.
-TENSOR_OPERATORS: Mapping[str, TensorOperator] = {**MOVES, **PACKED, **POOLING, **REDUCTIONS}
+TENSOR_OPERATORS: Mapping[str, TensorOperator] = {**MOVES, **PACKED, **POOLING, **RANKING, **REDUCTIONS}
 
 
 def supports_anchor(instruction: Instruction) -> bool:

@@ -27,13 +27,18 @@ class TensorOperator:
     supports: Supports
 
 
-#: Types of the operands that the functions of these families are written for.
-FLOATS = frozenset({"bf16_type", "float_type", "half_type"})
+#: Types of the operands of functions that MIGraphX's operators for them are used with.
+FLOATS = frozenset({"bf16_type", "double_type", "float_type", "half_type"})
 
 
 def over_floats(instruction: Instruction, operands: Sequence[Shape]) -> bool:
     """One floating-point operand with elements."""
-    return len(operands) == 1 and operands[0].type in FLOATS and has_elements(instruction, operands)
+    return over_one(instruction, operands) and operands[0].type in FLOATS
+
+
+def over_one(instruction: Instruction, operands: Sequence[Shape]) -> bool:
+    """One operand of a known type, with elements."""
+    return len(operands) == 1 and has_elements(instruction, operands)
 
 
 def over_anything(instruction: Instruction, operands: Sequence[Shape]) -> bool:

@@ -202,7 +202,7 @@ def _equal_floats(fields: Mapping[str, Any], x: Sequence[Element]) -> ir.Value:
     return arith.cmpf(arith.CmpFPredicate.OEQ, x[0].value, x[1].value)
 
 
-def _equal_on_ref(fields: Mapping[str, Any], x: Sequence[Element]) -> ir.Value:
+def equal_on_ref(fields: Mapping[str, Any], x: Sequence[Element]) -> ir.Value:
     """Both are finite and equal, or neighbours of type float or double (float_equal.hpp)."""
     finite = arith.cmpf(arith.CmpFPredicate.OLT, math.absf(x[0].value), like(x[0], float("inf")))
     also = arith.cmpf(arith.CmpFPredicate.OLT, math.absf(x[1].value), like(x[1], float("inf")))
@@ -225,7 +225,8 @@ def _place(x: Element) -> ir.Value:
     return arith.select(negative, arith.subi(least, whole), whole)
 
 
-def _equal_integers(fields: Mapping[str, Any], x: Sequence[Element]) -> ir.Value:
+def equal_integers(fields: Mapping[str, Any], x: Sequence[Element]) -> ir.Value:
+    """Both are the same."""
     return arith.cmpi(arith.CmpIPredicate.eq, x[0].value, x[1].value)
 
 
@@ -262,7 +263,7 @@ ARITHMETIC: Mapping[str, Pointwise] = {
     "ceil": _whole(lambda a: math.ceil(a)),
     "clip": _both(3, _clip),
     "div": Pointwise(2, lambda fields, x: arith.divf(x[0].value, x[1].value), _integers(_divide_integers)),
-    "equal": Pointwise(2, _equal_floats, _equal_integers, on_ref=_equal_on_ref, wide=True, truth=True),
+    "equal": Pointwise(2, _equal_floats, equal_integers, on_ref=equal_on_ref, wide=True, truth=True),
     "floor": _whole(lambda a: math.floor(a)),
     "fmod": Pointwise(2, lambda fields, x: _fmod(x[0], x[1]), _integers(_remainder_of_integers), wide=True),
     "greater": _both(2, lambda fields, x: less(x[1], x[0]), truth=True),

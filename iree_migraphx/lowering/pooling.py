@@ -11,9 +11,10 @@ from iree_migraphx.ir.model import Instruction, Shape
 from iree_migraphx.lowering import pointwise
 from iree_migraphx.lowering.bindings import arith, ir, math, tensor
 from iree_migraphx.lowering.builder import filled, generic, index_expressions, materialise, pad, slice_
-from iree_migraphx.lowering.family import TensorOperator, over_floats
+from iree_migraphx.lowering.conversion import brought
+from iree_migraphx.lowering.family import TensorOperator, over_floats, over_one
 from iree_migraphx.lowering.pointwise import Element
-from iree_migraphx.lowering.reductions import Combine, lowest, mapped, maximum, reduced
+from iree_migraphx.lowering.reductions import Combine, larger, lowest, mapped, reduced
 from iree_migraphx.lowering.types import accumulator, mlir_type
 from iree_migraphx.lowering.view import View
 
@@ -63,14 +64,17 @@ class _Windows:
 
 def _supports(instruction: Instruction, operands: Sequence[Shape]) -> bool:
     fields = instruction.operator
-    if not over_floats(instruction, operands) or len(operands[0].lens) < 3:
+    mode = int(fields.get("mode", _AVERAGE))
+    suitable = over_one if mode == _MAX else over_floats
+    if not suitable(instruction, operands) or len(operands[0].lens) < 3:
         return False
     rank = len(operands[0].lens) - 2
     # Padding that depends on the lengths (padding_mode) is computed at run time.
     known = fields.get("dyn_global") or len(fields.get("padding", ())) in (rank, 2 * rank)
     order = int(fields.get("lp_order", 2))
-    mode = int(fields.get("mode", _AVERAGE))
-    return bool(known) and int(fields.get("padding_mode", 0)) == 0 and (mode != _NORM or order > 0)
+    # IREE has no power of doubles for CPUs.
+    powers = order > 0 and (order <= 2 or operands[0].type != "double_type")
+    return bool(known) and int(fields.get("padding_mode", 0)) == 0 and (mode != _NORM or powers)
 
 
 def _pooling(instruction: Instruction, operands: Sequence[View]) -> View:
@@ -82,7 +86,7 @@ def _pooling(instruction: Instruction, operands: Sequence[View]) -> View:
     if mode == _NORM:
         x = mapped([x], type_, lambda v: _power(math.absf(v[0]), type_, float(order)))
     if mode == _MAX:
-        result = _windowed(x, windows, lowest(x.type), lambda a, b: arith.maxnumf(a, b))
+        result = _windowed(x, windows, lowest(x.type), larger(x.type))
     else:
         result = _windowed(x, windows, 0.0, lambda a, b: arith.addf(a, b))
     if mode == _NORM:
@@ -99,7 +103,7 @@ def _windowed(x: View, windows: _Windows, start: float, combine: Combine) -> Vie
     type_ = accumulator(x.type)
     spatial = range(rank)
     if windows.taps == x.lens[2:] and not any(windows.low) and set(windows.out) == {1}:
-        return maximum(x, range(2, rank + 2)) if start else reduced(x, range(2, rank + 2), 0.0, combine)
+        return reduced(x, range(2, rank + 2), start, combine)
     missing = [windows.missing(axis, x.lens[2 + axis]) for axis in spatial]
     kept = [length + min(rest, 0) for length, rest in zip(x.lens[2:], missing, strict=True)]
     x = slice_(x, [0] * (rank + 2), [*x.lens[:2], *kept], [1] * (rank + 2))
@@ -119,7 +123,7 @@ def _windowed(x: View, windows: _Windows, start: float, combine: Combine) -> Vie
         [(x.tensor, index_expressions(x, [n, c, *reads])), (shape, taps)],
         (filled([lens[axis] for axis in axes], type_, start), identity),
         ["parallel"] * (rank + 2) + ["reduction"] * rank,
-        lambda scalars: combine(scalars[2], pointwise.widen(Element(scalars[0], x.type)).value),
+        lambda scalars: combine(scalars[2], brought(Element(scalars[0], x.type), type_)),
     )
     return View(result, lens, tuple(axes), type_)
 

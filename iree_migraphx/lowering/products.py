@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from iree_migraphx.lowering.bindings import arith, ir
 from iree_migraphx.lowering.builder import elementwise, filled, generic
-from iree_migraphx.lowering.conversion import float_of, resize
+from iree_migraphx.lowering.conversion import brought
 from iree_migraphx.lowering.element import Element
 from iree_migraphx.lowering.types import is_float
 from iree_migraphx.lowering.view import View
@@ -48,7 +48,7 @@ def contract(
 def product(a: Element, b: Element, sum_type: str) -> ir.Value:
     """A * b, both brought to the accumulator's type first."""
     multiply = arith.mulf if is_float(sum_type) else arith.muli
-    value: ir.Value = multiply(*(_brought(each, sum_type) for each in (a, b)))
+    value: ir.Value = multiply(*(brought(each, sum_type) for each in (a, b)))
     return value
 
 
@@ -61,8 +61,4 @@ def plus(total: ir.Value, value: ir.Value, sum_type: str) -> ir.Value:
 def widened(view: View, sum_type: str) -> View:
     """A view's elements in the accumulator's type, as a tensor whose axes are in the same order."""
     order = [axis for axis in view.axes if axis is not None]
-    return elementwise([view], view.lens, order, sum_type, lambda x: _brought(Element(x[0], view.type), sum_type))
-
-
-def _brought(element: Element, type_: str) -> ir.Value:
-    return float_of(element, type_) if is_float(type_) else resize(element, type_)
+    return elementwise([view], view.lens, order, sum_type, lambda x: brought(Element(x[0], view.type), sum_type))

@@ -1,7 +1,7 @@
-"""Reductions over axes, and what is made of them: softmax, logsoftmax, the place of the largest element.
+"""Reductions over axes, and what is made of them: softmax and logsoftmax.
 
 Meanings follow src/include/migraphx/op/reduce_op.hpp and its siblings, and ref_softmax (src/targets/ref/lowering.cpp),
-of release rocm-7.1.1: sums are wider than half, and a NaN is passed over by maxima and minima.
+of release rocm-7.1.1: sums are wider than half, those of integers wrap, and a NaN is passed over by maxima and minima.
 """
 
 from __future__ import annotations
@@ -13,38 +13,35 @@ from typing import Any, TypeAlias
 import ml_dtypes
 
 from iree_migraphx.ir.model import DTYPES, Instruction, Shape
-from iree_migraphx.lowering import pointwise
-from iree_migraphx.lowering.bindings import arith, ir, linalg, math
-from iree_migraphx.lowering.builder import (
-    elementwise,
-    filled,
-    generic,
-    index_expressions,
-    loop_index,
-    materialise,
-    slice_,
-)
-from iree_migraphx.lowering.family import Emit, TensorOperator, axes_of, axis_of, over_floats
-from iree_migraphx.lowering.pointwise import Element
-from iree_migraphx.lowering.types import accumulator, mlir_type
+from iree_migraphx.lowering import doubles
+from iree_migraphx.lowering.bindings import arith, ir, math
+from iree_migraphx.lowering.builder import elementwise, filled, generic, index_expressions, materialise
+from iree_migraphx.lowering.conversion import brought
+from iree_migraphx.lowering.element import Element, constant
+from iree_migraphx.lowering.family import Emit, TensorOperator, axes_of, axis_of, over_floats, over_one
+from iree_migraphx.lowering.pointwise_arithmetic import truth
+from iree_migraphx.lowering.products import plus
+from iree_migraphx.lowering.types import accumulator, is_float, is_unsigned, limits
 from iree_migraphx.lowering.view import View
 
 Combine: TypeAlias = "Callable[[ir.Value, ir.Value], ir.Value]"
 
 
 def lowest(type_: str) -> float:
-    """The most negative finite number of a floating-point type, at which MIGraphX's maxima over windows start."""
-    limits: Any = ml_dtypes.finfo
-    return float(limits(DTYPES[type_]).min)
+    """The least number of a type, and no infinity, at which MIGraphX's maxima over windows start."""
+    if not is_float(type_):
+        return limits(type_)[0]
+    known: Any = ml_dtypes.finfo
+    return float(known(DTYPES[type_]).min)
 
 
-def reduced(view: View, axes: Sequence[int], start: float, combine: Combine) -> View:
-    """Combine the elements along axes, which then have length 1, in the accumulator's type.
+def reduced(view: View, axes: Sequence[int], start: float, combine: Combine, type_: str | None = None) -> View:
+    """Combine the elements along axes, which then have length 1, in `type_`: the accumulator's unless it is given.
 
     The axes that are left keep their order in memory. `combine` builds the value from the one so far, which is `start`
     at first, and an element.
     """
-    type_ = accumulator(view.type)
+    type_ = type_ or accumulator(view.type)
     axes = [axis for axis in axes if view.lens[axis] != 1]
     if any(length != 1 and axis not in view.axes for axis, length in enumerate(view.lens)):
         # Only operands say how far a loop runs.
@@ -58,16 +55,16 @@ def reduced(view: View, axes: Sequence[int], start: float, combine: Combine) -> 
         [(view.tensor, index_expressions(view, logical))],
         (filled([lens[axis] for axis in kept], type_, start), [numbers[axis] for axis in kept]),
         ["reduction" if axis in axes else "parallel" for axis in held],
-        lambda scalars: combine(scalars[1], pointwise.widen(Element(scalars[0], view.type)).value),
+        lambda scalars: combine(scalars[1], brought(Element(scalars[0], view.type), type_)),
     )
     return View(result, lens, tuple(kept), type_)
 
 
 def mapped(views: Sequence[View], type_: str, body: Callable[[list[ir.Value]], ir.Value]) -> View:
-    """Elementwise over floating-point views of equal lengths, computed in `type_`, in the order of the first."""
+    """Elementwise over views of equal lengths, computed in `type_`, in the order of the first."""
 
     def wide(scalars: list[ir.Value]) -> ir.Value:
-        return body([_as(Element(s, view.type), type_) for s, view in zip(scalars, views, strict=False)])
+        return body([brought(Element(s, view.type), type_) for s, view in zip(scalars, views, strict=False)])
 
     first = views[0]
     order = [axis for axis in first.axes if axis is not None]
@@ -75,42 +72,91 @@ def mapped(views: Sequence[View], type_: str, body: Callable[[list[ir.Value]], i
     return elementwise(views, first.lens, order, type_, wide)
 
 
-def _as(element: Element, type_: str) -> ir.Value:
-    return element.value if element.type == type_ else pointwise.widen(element).value
-
-
 def _axes(instruction: Instruction, view: View) -> tuple[int, ...]:
     return axes_of(instruction, len(view.lens))
 
 
 def _sum(instruction: Instruction, operands: Sequence[View]) -> View:
-    return reduced(operands[0], _axes(instruction, operands[0]), 0.0, lambda a, b: arith.addf(a, b))
+    x = operands[0]
+    return _sum_in(instruction, x, accumulator(x.type))
+
+
+def _sum_in(instruction: Instruction, x: View, type_: str) -> View:
+    return reduced(x, _axes(instruction, x), 0.0, lambda a, b: plus(a, b, type_), type_)
 
 
 def _mean(instruction: Instruction, operands: Sequence[View]) -> View:
-    total = _sum(instruction, operands)
-    count = pymath.prod(operands[0].lens[axis] for axis in _axes(instruction, operands[0]))
-    return mapped([total], total.type, lambda x: arith.divf(x[0], pointwise.constant(total.type, float(count))))
+    """The sum over the count; of integers the quotient of 64 bits, truncated."""
+    x = operands[0]
+    count = pymath.prod(x.lens[axis] for axis in _axes(instruction, x))
+    if is_float(x.type):
+        total = _sum(instruction, operands)
+        return mapped([total], total.type, lambda v: arith.divf(v[0], constant(total.type, float(count))))
+    word = "uint64_type" if is_unsigned(x.type) else "int64_type"
+    divide = arith.divui if is_unsigned(x.type) else arith.divsi
+    return mapped([_sum_in(instruction, x, word)], word, lambda v: divide(v[0], constant(word, count)))
 
 
 def _product(instruction: Instruction, operands: Sequence[View]) -> View:
-    return reduced(operands[0], _axes(instruction, operands[0]), 1.0, lambda a, b: arith.mulf(a, b))
+    x = operands[0]
+    multiply = arith.mulf if is_float(x.type) else arith.muli
+    return reduced(x, _axes(instruction, x), 1.0, lambda a, b: multiply(a, b))
 
 
 def maximum(view: View, axes: Sequence[int]) -> View:
     """The largest elements, NaN passed over."""
-    return reduced(view, axes, lowest(view.type), lambda a, b: arith.maxnumf(a, b))
+    return reduced(view, axes, lowest(view.type), larger(view.type))
+
+
+def larger(type_: str) -> Combine:
+    """The larger of two elements in the type that they are combined in; a number rather than NaN."""
+    if is_float(type_):
+        return lambda a, b: arith.maxnumf(a, b)
+    return (lambda a, b: arith.maxui(a, b)) if is_unsigned(type_) else (lambda a, b: arith.maxsi(a, b))
+
+
+def _smaller(type_: str) -> Combine:
+    if is_float(type_):
+        return lambda a, b: arith.minnumf(a, b)
+    return (lambda a, b: arith.minui(a, b)) if is_unsigned(type_) else (lambda a, b: arith.minsi(a, b))
 
 
 def _max(instruction: Instruction, operands: Sequence[View]) -> View:
-    # MIGraphX starts at double's lowest, which is -inf once it is rounded.
-    view = operands[0]
-    return reduced(view, _axes(instruction, view), -pymath.inf, lambda a, b: arith.maxnumf(a, b))
+    x = operands[0]
+    start = -pymath.inf if _below_double(x.type) else lowest(x.type)
+    return reduced(x, _axes(instruction, x), start, larger(x.type))
 
 
 def _min(instruction: Instruction, operands: Sequence[View]) -> View:
-    view = operands[0]
-    return reduced(view, _axes(instruction, view), pymath.inf, lambda a, b: arith.minnumf(a, b))
+    x = operands[0]
+    start = pymath.inf if _below_double(x.type) else -lowest(x.type) if is_float(x.type) else limits(x.type)[1]
+    return reduced(x, _axes(instruction, x), start, _smaller(x.type))
+
+
+def _below_double(type_: str) -> bool:
+    """MIGraphX starts at double's last finite number, which is infinite once it is rounded to one of these types."""
+    return is_float(type_) and type_ != "double_type"
+
+
+def _every(instruction: Instruction, operands: Sequence[View]) -> View:
+    x = _truths(operands[0])
+    return reduced(x, _axes(instruction, x), 1.0, _smaller(x.type))
+
+
+def _any(instruction: Instruction, operands: Sequence[View]) -> View:
+    x = _truths(operands[0])
+    return reduced(x, _axes(instruction, x), 0.0, larger(x.type))
+
+
+def _truths(x: View) -> View:
+    """1 where an element is not 0, NaN included, and 0 elsewhere, in the accumulator's type."""
+    type_ = accumulator(x.type)
+
+    def number(scalars: list[ir.Value]) -> ir.Value:
+        return arith.select(truth(Element(scalars[0], x.type)), constant(type_, 1), constant(type_, 0))
+
+    order = [axis for axis in x.axes if axis is not None]
+    return elementwise([x], x.lens, order, type_, number)
 
 
 def _softmax(instruction: Instruction, operands: Sequence[View]) -> View:
@@ -118,73 +164,36 @@ def _softmax(instruction: Instruction, operands: Sequence[View]) -> View:
     axis = axis_of(instruction, len(x.lens))
     largest = maximum(x, [axis])
     type_ = largest.type
-    powers = mapped([x, largest.broadcast_to(x.lens, 0)], type_, lambda v: math.exp(arith.subf(v[0], v[1])))
+    powers = mapped([x, largest.broadcast_to(x.lens, 0)], type_, lambda v: _power(arith.subf(v[0], v[1]), type_))
     total = reduced(powers, [axis], 0.0, lambda a, b: arith.addf(a, b))
     return mapped([powers, total.broadcast_to(x.lens, 0)], type_, lambda v: arith.divf(v[0], v[1]))
 
 
+def _power(exponent: ir.Value, type_: str) -> ir.Value:
+    # IREE has no exponential of double for CPUs.
+    return doubles.exp(doubles.Double(exponent)).value if type_ == "double_type" else math.exp(exponent)
+
+
 def _logsoftmax(instruction: Instruction, operands: Sequence[View]) -> View:
     quotients = _softmax(instruction, operands)
+    if quotients.type == "double_type":
+        return mapped([quotients], quotients.type, lambda v: doubles.log(doubles.Double(v[0])).value)
     return mapped([quotients], quotients.type, lambda v: math.log(v[0]))
-
-
-def _place(predicate: str) -> Callable[[Instruction, Sequence[View]], View]:
-    """The index of the first element that no other one exceeds.
-
-    The first element is where MIGraphX starts: a NaN there stays, others are passed over.
-    """
-
-    def place(instruction: Instruction, operands: Sequence[View]) -> View:
-        x = materialise(operands[0])
-        rank = len(x.lens)
-        axis = axis_of(instruction, rank)
-        lens = tuple(1 if i == axis else length for i, length in enumerate(x.lens))
-        first = slice_(x, [0] * rank, lens, [1] * rank).drop_unit_axes({axis})
-        kept = range(rank - 1)
-        best = elementwise([first], first.lens, kept, x.type, lambda scalars: scalars[0])
-        places = filled(first.lens, "int64_type", 0)
-        dims = [ir.AffineDimExpr.get(i) for i in range(rank)]
-        rest = [dims[i] for i in range(rank) if i != axis]
-        loops = ["reduction" if i == axis else "parallel" for i in range(rank)]
-        op = linalg.GenericOp(
-            [best.tensor.type, places.type],
-            [x.tensor],
-            [best.tensor, places],
-            ir.ArrayAttr.get([ir.AffineMapAttr.get(ir.AffineMap.get(rank, 0, each)) for each in (dims, rest, rest)]),
-            ir.ArrayAttr.get([ir.Attribute.parse(f"#linalg.iterator_type<{loop}>") for loop in loops]),
-        )
-        element, index = mlir_type(x.type), mlir_type("int64_type")
-        block = op.regions[0].blocks.append(element, element, index)
-        with ir.InsertionPoint(block):
-            value, so_far, where = block.arguments
-            beyond = arith.cmpf(getattr(arith.CmpFPredicate, predicate), value, so_far)
-            here = arith.index_cast(index, loop_index(axis))
-            linalg.YieldOp([arith.select(beyond, value, so_far), arith.select(beyond, here, where)])
-        return View(op.results[1], first.lens, tuple(kept), "int64_type").insert_unit_axes(lens, {axis})
-
-    return place
-
-
-def _first_place(predicate: str) -> TensorOperator:
-    def supports(instruction: Instruction, operands: Sequence[Shape]) -> bool:
-        # The last of equals would have to be found with MIGraphX's notion of equality, two neighbouring numbers.
-        return over_floats(instruction, operands) and not instruction.operator.get("select_last_index")
-
-    return TensorOperator(_place(predicate), supports)
 
 
 def _over_axes(emit: Emit) -> TensorOperator:
     def supports(instruction: Instruction, operands: Sequence[Shape]) -> bool:
-        return over_floats(instruction, operands) and bool(instruction.operator.get("axes"))
+        # Without axes a second operand says them, and the result's lengths are not known.
+        return over_one(instruction, operands) and bool(instruction.operator.get("axes"))
 
     return TensorOperator(emit, supports)
 
 
-#: Operator -> how it is computed. Adding one is one entry here and one row in tests/lowering/test_reductions.py.
+#: Operator -> how it is computed. Adding one is one entry here and one row in tests/lowering/test_tensor_operators.py.
 REDUCTIONS: Mapping[str, TensorOperator] = {
-    "argmax": _first_place("OGT"),
-    "argmin": _first_place("OLT"),
     "logsoftmax": TensorOperator(_logsoftmax, over_floats),
+    "reduce_all": _over_axes(_every),
+    "reduce_any": _over_axes(_any),
     "reduce_max": _over_axes(_max),
     "reduce_mean": _over_axes(_mean),
     "reduce_min": _over_axes(_min),
