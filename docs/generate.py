@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import operator_table
 
 from iree_migraphx import options
+from iree_migraphx.cli import driver
 from iree_migraphx.cli.exit_codes import ExitCode
 from iree_migraphx.cli.main import COMMANDS, make_parser
 from iree_migraphx.cli.parser import Parser
@@ -40,6 +41,26 @@ def _commands() -> Iterator[str]:
     choices = _choices(make_parser())
     for name in COMMANDS:
         yield from _command(choices[name], f"iree-migraphx {name}", "##")
+    yield from _driver(choices)
+
+
+def _driver(choices: Mapping[str, Parser]) -> Iterator[str]:
+    yield "\n## For those who know migraphx-driver\n"
+    yield "Each flag of its `read`, `compile`, `run`, `perf` and `verify` (release rocm-7.1.1), and what became of it."
+    yield "All that is in the tables above and not in this one is iree-migraphx's own.\n"
+    yield "| flags | here |\n| --- | --- |"
+    rows: dict[str, list[str]] = {}
+    for flag in dict.fromkeys(flag for own in driver.FLAGS.values() for flag in own):
+        same = [name for name, own in driver.FLAGS.items() if flag in own and flag in choices[name].flags]
+        other = {name: text for (name, given), text in driver.OTHER.items() if given == flag}
+        here = ", ".join(name for name in same if name not in other)
+        also = "".join(f"; {name}: {text}" for name, text in other.items())
+        said = f"the same in {here}{also}" if same else f"not here: {driver.MISSING[flag]}"
+        rows.setdefault(said, []).append(f"`{flag}`")
+    for said, named in rows.items():
+        yield f"| {' '.join(named)} | {said} |"
+    for name, text in driver.COMMANDS.items():
+        yield f"| the command `{name}` | not here: {text} |"
 
 
 def _command(parser: Parser, name: str, level: str) -> Iterator[str]:

@@ -29,13 +29,27 @@ class Study:
     outcomes: Mapping[str, Outcome]
 
 
-def study(program: binding.program, arch: str, options: Options | None = None) -> Study:
-    """As `check`, with the subgraphs, their MLIR and the kernels themselves."""
+def study(program: binding.program, arch: str | None, options: Options | None = None) -> Study:
+    """As `check`, with the subgraphs, their MLIR and the kernels themselves.
+
+    Args:
+        program: as `check`'s.
+        arch: as `check`'s, or None for this machine's GPU. There MIGraphX's own fused program is looked into, as
+            `compile` does; the report's note says so where it could not be had.
+        options: settings; those of the environment by default.
+
+    Raises:
+        Refusal: arch is None, and IREE can't compile for this machine's GPU.
+    """
     options = Options.resolve() if options is None else options
     configure(options.debug_level, options.log)
-    job = Job.for_arch(program, arch, options)
+    if arch is None:
+        own = binding.own_program(program)
+        job = Job(options, binding.get_target("gpu").name, lambda: binding.save_buffer(own))
+    else:
+        job = Job.for_arch(program, arch, options)
     target = job.target()
-    plan = job.plan(target)
+    plan = job.plan(target, How(True, True, False) if job.on_gpu else None)
     outcomes = job.compile(plan, target)
     job.conclude(plan, outcomes, {}, checked_only=True)
     job.announce()

@@ -64,13 +64,13 @@ def check_model(data: bytes | memoryview, name: str) -> None:
         raise MigraphxError(f"MIGraphX can't read the {name}: {problem}") from None
 
 
-def model_inputs(data: bytes | memoryview) -> dict[str, tuple[int | None, ...] | None]:
+def model_inputs(data: bytes | memoryview) -> dict[str, tuple[int | str | None, ...] | None]:
     """Inputs of a serialized ModelProto, without its weights, and their lengths.
 
-    A length is None where the model leaves it open, which MIGraphX takes every length below 1 for (onnx_parser.cpp);
-    the lengths are None where the model does not even tell their number. Damaged data has no inputs.
+    A length is a name or None where the model leaves it open, which MIGraphX takes every length below 1 for
+    (onnx_parser.cpp); the lengths are None where the model does not even tell their number. Damaged data has no inputs.
     """
-    inputs: dict[str, tuple[int | None, ...] | None] = {}
+    inputs: dict[str, tuple[int | str | None, ...] | None] = {}
     weights: set[str] = set()
     try:
         for graph in _parts(data, 7):
@@ -83,13 +83,22 @@ def model_inputs(data: bytes | memoryview) -> dict[str, tuple[int | None, ...] |
     return {name: lens for name, lens in inputs.items() if name not in weights}
 
 
-def _lengths(value: memoryview) -> tuple[int | None, ...] | None:
-    """Of a ValueInfoProto: type (2), tensor_type (1), shape (2), dim (1), dim_value (1)."""
+def _lengths(value: memoryview) -> tuple[int | str | None, ...] | None:
+    """Of a ValueInfoProto: type (2), tensor_type (1), shape (2), dim (1)."""
     for kind in _parts(value, 2):
         for tensor in _parts(kind, 1):
             for shape in _parts(tensor, 2):
-                dims = [[number for field, number in _fields(dim) if field == 1] for dim in _parts(shape, 1)]
-                return tuple(d[0] if d and isinstance(d[0], int) and d[0] > 0 else None for d in dims)
+                return tuple(_length(dim) for dim in _parts(shape, 1))
+    return None
+
+
+def _length(dim: memoryview) -> int | str | None:
+    """Of a Dimension: dim_value (1) or dim_param (2)."""
+    for field, value in _fields(dim):
+        if field == 1 and isinstance(value, int) and value > 0:
+            return value
+        if field == 2 and isinstance(value, memoryview):
+            return _text(value) or None
     return None
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iree_migraphx.cli.exit_codes import ExitCode
+from iree_migraphx.cli.output import print_json
 from iree_migraphx.errors import OptionError, Refusal
 from iree_migraphx.options import Options
 
@@ -22,15 +24,25 @@ _UNITS = {"": 1 << 20, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What an action found or did: as data, and as lines."""
+
+    data: dict[str, Any]
+    lines: Sequence[str]
+    status: ExitCode = ExitCode.OK
+
+
 def register(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the subcommand."""
     parser = commands.add_parser("cache", help="look into the kernel cache and take care of it")
     parser.add_argument("--dir", type=Path, help="another cache than that of IREE_MIGRAPHX_CACHE_DIR")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
-    def add(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    def add(name: str, act: Callable[[argparse.Namespace], _Found], text: str) -> argparse.ArgumentParser:
         action: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
-        action.set_defaults(run=run)
+        action.add_argument("--json", action="store_true", help="as JSON")
+        action.set_defaults(run=_run, act=act)
         return action
 
     add("path", _path, "print where it is, and the read-only ones that are looked at first")
@@ -43,36 +55,50 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     add("verify", _verify, "read everything, and remove what is damaged; the exit status is 1 if anything is")
 
 
-def _path(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> int:
+    found: _Found = arguments.act(arguments)
+    if arguments.json:
+        print_json(found.data)
+    else:
+        for line in found.lines:
+            print(line)
+    return found.status
+
+
+def _path(arguments: argparse.Namespace) -> _Found:
     options = _options(arguments)
-    print(options.cache_dir)
-    for folder in options.cache_readonly:
-        print(f"{folder} (read-only)")
-    return 0
+    readonly = [str(folder) for folder in options.cache_readonly]
+    data = {"folder": str(options.cache_dir), "readonly": readonly}
+    return _Found(data, [str(options.cache_dir), *(f"{folder} (read-only)" for folder in readonly)])
 
 
-def _list(arguments: argparse.Namespace) -> int:
+def _list(arguments: argparse.Namespace) -> _Found:
     from iree_migraphx.kernels.entry import CorruptEntryError, read_entry
     from iree_migraphx.kernels.upkeep import items
 
-    total, kernels = 0, 0
-    for item in sorted(items(_existing(arguments)), key=lambda item: item.used, reverse=True):
-        total += item.size
+    folder = _existing(arguments)
+    everything = sorted(items(folder), key=lambda item: item.used, reverse=True)
+    entries, lines = [], []
+    for item in everything:
         if not item.path.is_dir():
             continue
-        kernels += 1
+        known: dict[str, Any] = {"key": item.path.name, "used": item.used, "bytes": item.size}
         try:
             entry = read_entry(item.path)
-            refused = f"  {entry.result.reason.value}" if isinstance(entry.result, Refusal) else ""
-            what = f"{entry.made_of['target']:<12} {entry.made_of['symbol']}{refused}"
+            known |= {"target": entry.made_of["target"], "symbol": entry.made_of["symbol"]}
+            known["reason"] = entry.result.reason.value if isinstance(entry.result, Refusal) else None
+            what = f"{known['target']:<12} {known['symbol']}{'  ' if known['reason'] else ''}{known['reason'] or ''}"
         except CorruptEntryError as error:
+            known["damaged"] = str(error)
             what = f"damaged: {error}"
-        print(f"{item.path.name[:12]}  {_day(item.used)}  {item.size >> 10:>6} KB  {what}")
-    print(f"{kernels} kernels and refusals, {total / _UNITS['M']:.1f} MB in {_options(arguments).cache_dir}")
-    return 0
+        entries.append(known)
+        lines.append(f"{item.path.name[:12]}  {_day(item.used)}  {item.size >> 10:>6} KB  {what}")
+    total = sum(item.size for item in everything)
+    lines.append(f"{len(entries)} kernels and refusals, {total / _UNITS['M']:.1f} MB in {folder}")
+    return _Found({"folder": str(folder), "bytes": total, "entries": entries}, lines)
 
 
-def _show(arguments: argparse.Namespace) -> int:
+def _show(arguments: argparse.Namespace) -> _Found:
     from iree_migraphx.kernels.entry import CorruptEntryError, read_entry
 
     folder = _existing(arguments)
@@ -85,48 +111,46 @@ def _show(arguments: argparse.Namespace) -> int:
         entry = read_entry(path)
     except CorruptEntryError as error:
         raise OptionError(f"{path} is damaged ({error}); `iree-migraphx cache verify` removes it") from error
-    print(f"folder     {path}")
-    for file in sorted(path.iterdir()):
-        print(f"           {file.name}, {file.stat().st_size} bytes")
-    print(f"made       {_day(entry.made)}")
+    files = {file.name: file.stat().st_size for file in sorted(path.iterdir())}
+    data: dict[str, Any] = {"key": path.name, "folder": str(path), "files": files, "made": entry.made}
+    lines = [f"folder     {path}", *(f"           {name}, {size} bytes" for name, size in files.items())]
+    lines.append(f"made       {_day(entry.made)}")
     if isinstance(entry.result, Refusal):
-        print(f"refused    {entry.result}")
+        data["refused"] = {"reason": entry.result.reason.value, "detail": entry.result.detail}
+        lines.append(f"refused    {entry.result}")
     else:
-        for name, value in _resources(entry.result.resources):
-            print(f"{name:<10} {value}")
-    for name, text in entry.made_of.items():
-        print(f"{name:<10} {_first_line(text)}")
-    return 0
+        data["kernel"] = asdict(entry.result.resources)
+        lines += [f"{name:<10} {value}" for name, value in _resources(entry.result.resources)]
+    data["made_of"] = dict(entry.made_of)
+    return _Found(data, [*lines, *(f"{name:<10} {_first_line(text)}" for name, text in entry.made_of.items())])
 
 
-def _clear(arguments: argparse.Namespace) -> int:
+def _clear(arguments: argparse.Namespace) -> _Found:
     from iree_migraphx.kernels.upkeep import clear
 
-    removed = clear(_cache(arguments))
-    print(_removed(removed))
-    return 0
+    return _removed(clear(_cache(arguments)))
 
 
-def _prune(arguments: argparse.Namespace) -> int:
+def _prune(arguments: argparse.Namespace) -> _Found:
     from iree_migraphx.kernels.upkeep import prune
 
     options = _options(arguments)
     limit = arguments.size if arguments.size is not None else (options.cache_size or 1 << 40) * _UNITS["M"]
     oldest = time.time() - arguments.unused if arguments.unused is not None else 0.0
-    print(_removed(prune(_cache(arguments), limit, oldest)))
-    return 0
+    return _removed(prune(_cache(arguments), limit, oldest))
 
 
-def _verify(arguments: argparse.Namespace) -> int:
+def _verify(arguments: argparse.Namespace) -> _Found:
     from iree_migraphx.kernels.upkeep import verify
 
     cache = _cache(arguments)
-    damaged = 0
+    damaged, lines = [], []
     for item, fault in verify(cache):
-        damaged += 1
-        print(f"{item.path}: {fault}; {'removed' if cache.remove(item.path) else 'it can not be removed'}")
-    print(f"{damaged} damaged" if damaged else "everything is as it was written")
-    return 1 if damaged else 0
+        removed = cache.remove(item.path)
+        damaged.append({"folder": str(item.path), "fault": str(fault), "removed": removed})
+        lines.append(f"{item.path}: {fault}; {'removed' if removed else 'it can not be removed'}")
+    lines.append(f"{len(damaged)} damaged" if damaged else "everything is as it was written")
+    return _Found({"damaged": damaged}, lines, ExitCode.FAILED if damaged else ExitCode.OK)
 
 
 def _options(arguments: argparse.Namespace) -> Options:
@@ -151,8 +175,10 @@ def _cache(arguments: argparse.Namespace) -> KernelCache:
     return cache
 
 
-def _removed(items: list[Item]) -> str:
-    return f"{len(items)} removed, {sum(item.size for item in items) / _UNITS['M']:.1f} MB"
+def _removed(items: list[Item]) -> _Found:
+    total = sum(item.size for item in items)
+    data = {"removed": [str(item.path) for item in items], "bytes": total}
+    return _Found(data, [f"{len(items)} removed, {total / _UNITS['M']:.1f} MB"])
 
 
 def _resources(resources: KernelResources) -> Iterator[tuple[str, object]]:

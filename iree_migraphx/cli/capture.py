@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from iree_migraphx.cli.model import add_input_dim, parse_dims
-from iree_migraphx.cli.precompile import parse
+from iree_migraphx.cli.model import add_half, add_model, in_half, read_model
+from iree_migraphx.cli.output import print_json, say
 from iree_migraphx.errors import OptionError
 from iree_migraphx.options import Options
 
@@ -22,9 +21,12 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "capture", help="write down a model's subgraphs for this machine's GPU", description=_DESCRIPTION
     )
-    parser.add_argument("model", type=Path, help="an .onnx file, or a program that MIGraphX saved (.mxr)")
-    parser.add_argument("--output", type=Path, required=True, help="the file, which must end in .subgraphs")
-    add_input_dim(parser)
+    add_model(parser)
+    add_half(parser)
+    parser.add_argument(
+        "--output", "-o", type=Path, required=True, metavar="FILE", help="the file, which must end in .subgraphs"
+    )
+    parser.add_argument("--json", action="store_true", help="say what was written as JSON")
     parser.set_defaults(run=_run)
 
 
@@ -35,11 +37,17 @@ def _run(arguments: argparse.Namespace) -> int:
 
     if arguments.output.suffix != SUFFIX:
         raise OptionError(f"--output is {arguments.output}; its name must end in {SUFFIX}")
-    model = parse(arguments.model, parse_dims(arguments.input_dim))
-    saved = find_subgraphs(model, How(offload_copy=True, fast_math=True, exhaustive_tune=False), Options.resolve())
+    model = read_model(arguments)
+    for note in model.notes():
+        say(f"iree-migraphx: {note}")
+    program = in_half(model.program, arguments)
+    saved = find_subgraphs(program, How(offload_copy=True, fast_math=True, exhaustive_tune=False), Options.resolve())
     try:
         save_subgraphs(saved, arguments.output)
     except OSError as error:
         raise OptionError(f"--output can't be written: {error}") from error
-    print(f"iree-migraphx: {len(saved.subgraphs)} subgraphs for {saved.arch} in {arguments.output}", file=sys.stderr)
+    if arguments.json:
+        names = [subgraph.name for subgraph in saved.subgraphs]
+        print_json({"arch": saved.arch, "file": str(arguments.output), "subgraphs": names})
+    say(f"iree-migraphx: {len(saved.subgraphs)} subgraphs for {saved.arch} in {arguments.output}")
     return 0

@@ -33,7 +33,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if output is not None and (arguments.dry_run or (arguments.arch and not arguments.target)):
         raise OptionError("--output has nothing to write: with --dry-run, or --arch and no target, no program is made")
     job = prepare(arguments)
-    if output is not None and form != "text" and not job.on_gpu and not job.options.disable:
+    if output is not None and form not in ("text", "graphviz") and not job.on_gpu and not job.options.disable:
         raise OptionError(
             "a program with IREE's kernels for the host can't be saved: they are functions of this process. "
             "`iree-migraphx precompile` keeps the kernels for the next one; --no-iree saves MIGraphX's program alone"
@@ -51,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 assert compiled.iree_report is not None
                 reports.append(compiled.iree_report)
                 if output is not None:
-                    output.write(written(compiled, form))
+                    output.write(written(compiled, form, arguments.brief))
             reports += job.checks(model)
         for report in reports:
             if output is None or output.path != STDOUT:

@@ -11,7 +11,7 @@ from iree_migraphx.cli.devices import COMPUTE_UNITS, chip_of
 from iree_migraphx.cli.exit_codes import ExitCode
 from iree_migraphx.cli.job import add_iree, add_target, options_of, report_of, write_reports
 from iree_migraphx.cli.limits import occupancy, roof
-from iree_migraphx.cli.model import add_model, read_model
+from iree_migraphx.cli.model import add_half, add_model, in_half, read_model
 from iree_migraphx.cli.output import print_json, print_rows, say
 from iree_migraphx.cli.work import work_of
 from iree_migraphx.config import did_you_mean
@@ -47,15 +47,13 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         help="only this section; may be repeated (default: all)",
     )
     group.add_argument("--json", action="store_true", help="as JSON")
-    parser.add_argument("--fp16", action="store_true", help="compute in half precision")
-    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
+    add_half(parser)
     add_target(parser)
     add_iree(parser, checks_only=True)
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from iree_migraphx import binding
     from iree_migraphx.kernels.targets import parse_target
     from iree_migraphx.study import study
 
@@ -63,21 +61,20 @@ def _run(arguments: argparse.Namespace) -> int:
     if options.disable:
         raise OptionError("IREE is switched off (IREE_DISABLE=1), so there is nothing to look into")
     report_file = report_of(arguments)
-    targets = [str(parse_target(name)) for name in arguments.arch] or [_own_arch(arguments, options)]
+    own = None if arguments.target == "gpu" else options.arch or "host"
+    targets: list[str | None] = [str(parse_target(name)) for name in arguments.arch]
     model = read_model(arguments)
     if model.is_compiled:
         raise OptionError(f"{arguments.model} is compiled already; give the model that it was made of")
     for note in model.notes():
         say(f"iree-migraphx: {note}")
-    for name in ("fp16", "bf16"):
-        if getattr(arguments, name):
-            getattr(binding, f"quantize_{name}")(model.program)
+    in_half(model.program, arguments)
     reports, shown = [], []
-    for arch in targets:
+    for arch in targets or [own]:
         found = study(model.program, arch, options)
         reports.append(found.report)
         if arguments.subgraph is None:
-            shown.append({"arch": arch, "subgraphs": list(_list(found))})
+            shown.append({"arch": str(found.target), "subgraphs": list(_list(found))})
         else:
             shown.append(_look(found, _find(found, arguments.subgraph), options, arguments.show or SECTIONS))
     if arguments.json:
@@ -88,16 +85,6 @@ def _run(arguments: argparse.Namespace) -> int:
     if report_file is not None:
         write_reports(report_file, reports)
     return ExitCode.FALLBACK if arguments.strict and any(report.fallbacks for report in reports) else ExitCode.OK
-
-
-def _own_arch(arguments: argparse.Namespace, options: Any) -> str:
-    if arguments.target != "gpu":
-        return options.arch or "host"
-    from iree_migraphx import binding
-    from iree_migraphx.gpu import device_target
-
-    binding.get_target("gpu")
-    return str(device_target(options))
 
 
 def _list(found: Study) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iree_migraphx.cli.exit_codes import ExitCode
-from iree_migraphx.cli.model import Model, add_model, read_model
+from iree_migraphx.cli.model import HALF, Model, add_half, add_model, in_half, read_model
 from iree_migraphx.cli.output import OutputFile, say
 from iree_migraphx.cli.values import Values, add_values, all_values, check_values
 from iree_migraphx.errors import CompilerNotFoundError, OptionError, Reason, TargetError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from iree_migraphx.report import Report
 
 _KFD = "/dev/kfd"
-_QUANTIZATIONS = ("fp16", "bf16", "int8", "fp8")
+_QUANTIZATIONS = (*HALF, "int8", "fp8")
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,10 @@ class Job:
         wanted = [name for name in _QUANTIZATIONS if getattr(self.arguments, name)]
         if not wanted:
             return self.model.program
-        changed = self.model.program.copy()
-        for name in wanted:
-            say(f"Quantizing to {name} ...")
-            if name == "fp16":
-                binding.quantize_fp16(changed)
-            elif name == "bf16":
-                binding.quantize_bf16(changed)
-            else:
-                quantize = binding.quantize_int8 if name == "int8" else binding.quantize_fp8
+        say(f"Quantizing to {' and '.join(wanted)} ...")
+        changed = in_half(self.model.program.copy(), self.arguments)
+        for name, quantize in (("int8", binding.quantize_int8), ("fp8", binding.quantize_fp8)):
+            if name in wanted:
                 quantize(changed, self.target, [self.values()])
         return changed
 
@@ -131,9 +126,8 @@ def add_job(parser: argparse.ArgumentParser, runs: bool = True) -> None:
     )
     group.add_argument("--disable-fast-math", action="store_true", help="no faster but less exact forms of operators")
     group.add_argument("--exhaustive-tune", action="store_true", help="MIGraphX tries every kernel that it knows")
+    add_half(group)
     for name, text in (
-        ("fp16", "compute in half precision"),
-        ("bf16", "compute in bfloat16"),
         ("int8", "convolutions and dots in 8-bit integers, calibrated on the inputs"),
         ("fp8", "convolutions and dots in 8-bit floats, calibrated on the inputs"),
     ):

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
+from iree_migraphx.cli import driver
 from iree_migraphx.cli.exit_codes import ExitCode
 from iree_migraphx.cli.parser import Parser
 from iree_migraphx.config import did_you_mean
@@ -32,16 +33,6 @@ COMMANDS = {
     "cache": "look into the kernel cache and take care of it",
     "precompile": "compile a model's kernels into a folder to ship with it",
     "capture": "write down what this machine's GPU will ask for, to compile it elsewhere",
-}
-
-#: Subcommands of migraphx-driver that are not here, and what to do instead.
-_DRIVERS = {
-    "params": "`iree-migraphx read` shows a model's parameters",
-    "time": "`iree-migraphx perf` times a model",
-    "op": "migraphx-driver itself lists operators",
-    "onnx": "migraphx-driver itself lists ONNX's operators",
-    "tf": "migraphx-driver itself lists TensorFlow's operators",
-    "roctx": "migraphx-driver itself marks a run for rocTX",
 }
 
 _WRONG = (OptionError, InputError, FormatError, CompilerNotFoundError, LibraryNotFoundError)
@@ -120,8 +111,8 @@ def _wanted(words: Sequence[str]) -> list[str]:
     name = next((word for word in words if not word.startswith("-")), None)
     if name is None or name in COMMANDS:
         return [name] if name else []
-    if name in _DRIVERS:
-        raise OptionError(f"there is no command {name!r}, which migraphx-driver has; {_DRIVERS[name]}")
+    if name in driver.COMMANDS:
+        raise OptionError(f"there is no command {name!r}, which migraphx-driver has; {driver.COMMANDS[name]}")
     hint = did_you_mean(name, COMMANDS) or f"; there are {', '.join(COMMANDS)}"
     raise OptionError(f"there is no command {name!r}{hint}")
 

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import json
-import mmap
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from iree_migraphx.cli.parser import positive
-from iree_migraphx.config import did_you_mean
+from iree_migraphx.cli.lengths import (
+    Lengths,
+    check_dims,
+    is_fixed,
+    is_open,
+    lengths_by_name,
+    onnx_inputs,
+    parse_dims,
+    parse_params,
+    parse_range,
+    parse_ranges,
+    require_input,
+)
+from iree_migraphx.cli.parser import natural, positive
 from iree_migraphx.errors import InputError, OptionError
 
 if TYPE_CHECKING:
@@ -26,16 +35,16 @@ class Model:
     """A model that was read.
 
     Attributes:
-        inputs: lengths of the inputs of an .onnx file as it has them, None for each that it leaves open.
+        inputs: lengths of the inputs of an .onnx file as it has them.
         batch: what --batch says.
-        given: names of the inputs whose lengths --input-dim or --dyn-input-dim gives.
+        given: names of the inputs whose lengths --input-dim, --dyn-input-dim or --dim-param gives.
     """
 
     path: Path
     program: program
     kind: str
     batch: int = 1
-    inputs: Mapping[str, tuple[int | None, ...] | None] = field(default_factory=dict)
+    inputs: Mapping[str, Lengths] = field(default_factory=dict)
     given: frozenset[str] = frozenset()
 
     @property
@@ -48,7 +57,7 @@ class Model:
         shapes = self.program.get_parameter_shapes()
         notes = []
         for name, lens in self.inputs.items():
-            if (lens is None or None in lens) and name not in self.given and name in shapes:
+            if is_open(lens) and name not in self.given and name in shapes:
                 if shapes[name].dynamic():
                     continue
                 taken = " ".join(map(str, shapes[name].lens()))
@@ -59,10 +68,11 @@ class Model:
         return notes
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add the model and what says how it is to be read."""
+def add_model(parser: argparse.ArgumentParser, also: str = "") -> None:
+    """Add the model and what says how it is to be read; `also`: what else the command takes for a model."""
     group = parser.add_argument_group("model")
-    group.add_argument("model", type=Path, metavar="FILE", help="an .onnx file, a saved program (.mxr), a frozen .pb")
+    files = f"an .onnx file, a saved program (.mxr), a frozen .pb{also}"
+    group.add_argument("model", type=Path, metavar="FILE", help=files)
     kinds = group.add_mutually_exclusive_group()
     for kind, text in (
         ("onnx", "read it as ONNX (default for .onnx)"),
@@ -75,7 +85,23 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--batch", type=positive, default=1, metavar="N", help="length of each dimension left open (default: 1)"
     )
-    add_input_dim(group)
+    group.add_argument(
+        "--input-dim",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="DIM",
+        help='lengths of an input: "@name 1 3 224 224", in one word or several; may be repeated',
+    )
+    group.add_argument(
+        "--dim-param",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="DIM",
+        help='length, or range of lengths, of every dimension that an .onnx file has a name for: "@name" 8, "@name" '
+        '"{min:1,max:64}"; may be repeated',
+    )
     group.add_argument(
         "--dyn-input-dim",
         action="extend",
@@ -96,6 +122,43 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--output-names", action="extend", nargs="+", default=[], metavar="NAME", help="a TensorFlow graph's outputs"
     )
+    group.add_argument(
+        "--trim",
+        "-t",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="leave out the last N instructions, the return is one",
+    )
+    group.add_argument(
+        "--trim-size",
+        "-s",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="and keep only the N before them; what they read becomes inputs: x0, x1, …",
+    )
+
+
+#: Quantisations that need nothing but the model.
+HALF = {"fp16": "compute in half precision", "bf16": "compute in bfloat16"}
+
+
+def add_half(parser: argparse._ActionsContainer) -> None:
+    """Add the quantisations that need no values for the inputs."""
+    for name, text in HALF.items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
+
+
+def in_half(model: program, arguments: argparse.Namespace) -> program:
+    """The program in the type that the command line asks for; it is changed."""
+    from iree_migraphx import binding
+
+    if arguments.fp16:
+        binding.quantize_fp16(model)
+    if arguments.bf16:
+        binding.quantize_bf16(model)
+    return model
 
 
 def read_model(arguments: argparse.Namespace) -> Model:
@@ -108,108 +171,53 @@ def read_model(arguments: argparse.Namespace) -> Model:
     """
     path: Path = arguments.model
     kind = arguments.kind or _SUFFIXES.get(path.suffix, "migraphx")
+    if arguments.trim_size and not arguments.trim:
+        raise OptionError("--trim-size is how much --trim leaves; give both")
     _require_file(path)
     dims = parse_dims(arguments.input_dim)
-    ranges = _parse_ranges(arguments.dyn_input_dim)
-    inputs: Mapping[str, tuple[int | None, ...] | None] = {}
+    ranges = parse_ranges(arguments.dyn_input_dim, "--dyn-input-dim")
+    params = parse_params(arguments.dim_param)
+    inputs: Mapping[str, Lengths] = {}
     if kind == "onnx":
-        inputs = _onnx_inputs(path)
+        inputs = onnx_inputs(path)
         check_dims(dims, inputs)
         for name in ranges:
-            _require_input(name, inputs)
-    elif kind != "tf" and (dims or ranges):
-        raise OptionError(f"--input-dim is for .onnx and .pb files: the lengths of {path} are fixed")
-    given = frozenset(dims) | frozenset(ranges)
-    return Model(path, _parse(path, kind, arguments, dims, ranges), kind, arguments.batch, inputs, given)
+            require_input(name, inputs)
+        named = lengths_by_name(params, inputs, _default(arguments))
+        ranges = {**{name: found for name, found in named.items() if name not in dims}, **ranges}
+    elif params or ranges or (dims and kind != "tf"):
+        taken = (
+            "--input-dim alone sets the lengths of a .pb file" if kind == "tf" else f"the lengths of {path} are fixed"
+        )
+        raise OptionError(f"--input-dim, --dyn-input-dim and --dim-param are for .onnx files: {taken}")
+    # MIGraphX makes a dynamic shape of every range, even where all of its lengths are fixed.
+    dims = {**dims, **{name: [each.min for each in own] for name, own in ranges.items() if is_fixed(own)}}
+    ranges = {name: own for name, own in ranges.items() if not is_fixed(own)}
+    model = _trimmed(_parse(path, kind, arguments, dims, ranges), arguments)
+    return Model(path, model, kind, arguments.batch, inputs, frozenset(dims) | frozenset(ranges))
 
 
-def add_input_dim(parser: argparse._ActionsContainer) -> None:
-    """Add the option for lengths of inputs, which `parse_dims` reads."""
-    parser.add_argument(
-        "--input-dim",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="DIM",
-        help='lengths of an input: "@name 1 3 224 224", in one word or several; may be repeated',
-    )
-
-
-def parse_dims(words: Iterable[str]) -> dict[str, list[int]]:
-    """Lengths by input, from "@name 1 3 224 224" in one word or several.
-
-    Raises:
-        OptionError: not of that form.
-    """
-    dims: dict[str, list[int]] = {}
-    name = ""
-    for word in " ".join(words).split():
-        if word.startswith("@") and len(word) > 1:
-            name = word[1:]
-            dims[name] = []
-        elif name and word.isascii() and word.isdigit() and int(word) > 0:
-            dims[name].append(int(word))
-        else:
-            raise OptionError(
-                f'--input-dim has {word!r}, which is not of the form "@name 1 3 224 224", with lengths above 0'
-            )
-    return dims
-
-
-def check_dims(dims: Mapping[str, list[int]], inputs: Mapping[str, tuple[int | None, ...] | None]) -> None:
-    """See that lengths fit an ONNX model: MIGraphX ignores a wrong name, and may end the process at a wrong rank.
-
-    Raises:
-        OptionError: an input that the model does not have, another rank, or another length than the model fixes.
-    """
-    for name, lengths in dims.items():
-        lens = _require_input(name, inputs)
-        if lens is None:
-            continue
-        if len(lens) != len(lengths) or any(
-            own not in (None, length) for own, length in zip(lens, lengths, strict=True)
-        ):
-            wanted = " ".join("?" if length is None else str(length) for length in lens)
-            raise OptionError(f"--input-dim gives {name} the lengths {lengths}, but the model says @{name} {wanted}")
-
-
-def _require_input(name: str, inputs: Mapping[str, tuple[int | None, ...] | None]) -> tuple[int | None, ...] | None:
-    if name not in inputs:
-        hint = did_you_mean(name, inputs) or f"; it has {', '.join(inputs) or 'none'}"
-        raise OptionError(f"the model has no input {name!r}{hint}")
-    return inputs[name]
-
-
-def _parse_ranges(words: Iterable[str]) -> dict[str, list[dynamic_dimension]]:
-    ranges: dict[str, list[dynamic_dimension]] = {}
-    name = ""
-    for word in words:
-        if word.startswith("@") and len(word) > 1:
-            name = word[1:]
-        elif name:
-            value = _relaxed_json(word)
-            ranges[name] = [_range(each, word) for each in (value if isinstance(value, list) else [value])]
-        else:
-            raise OptionError(f'--dyn-input-dim has {word!r}; write it like "@name" "[{{min:1,max:64}},3,224,224]"')
-    return ranges
-
-
-def _relaxed_json(text: str) -> Any:
-    """JSON whose keys need no quotes, as MIGraphX reads it (convert_to_json in src/convert_to_json.cpp)."""
-    try:
-        return json.loads(re.sub(r"([{,]\s*)([A-Za-z_]\w*)\s*:", r'\1"\2":', text))
-    except ValueError as error:
-        raise OptionError(f"{text!r} is not of the form {{min:1,max:64,optimals:[1,2]}}: {error}") from error
-
-
-def _range(value: Any, text: str) -> dynamic_dimension:
+def _default(arguments: argparse.Namespace) -> dynamic_dimension:
+    """What a dimension is that the file leaves open and nobody gives."""
     from iree_migraphx.binding import dynamic_dimension
 
-    if isinstance(value, int) and value > 0:
-        return dynamic_dimension(value, value)
-    if isinstance(value, dict) and {"min", "max"} <= value.keys() <= {"min", "max", "optimals"}:
-        return dynamic_dimension(value["min"], value["max"], set(value.get("optimals", ())))
-    raise OptionError(f"{text!r} has {value!r}, which is neither a length nor {{min:1,max:64,optimals:[1,2]}}")
+    if arguments.default_dyn_dim:
+        return parse_range(arguments.default_dyn_dim)
+    return dynamic_dimension(arguments.batch, arguments.batch)
+
+
+def _trimmed(model: program, arguments: argparse.Namespace) -> program:
+    if not arguments.trim:
+        return model
+    from iree_migraphx import binding
+    from iree_migraphx.cli.trim import trimmed
+    from iree_migraphx.ir.read import read_program
+    from iree_migraphx.ir.write import write_program
+
+    program = read_program(binding.save_buffer(model))
+    if program.targets:
+        raise OptionError(f"{arguments.model} is compiled already, so --trim can't be")
+    return binding.load_buffer(write_program(trimmed(program, arguments.trim, arguments.trim_size)))
 
 
 def _require_file(path: Path) -> None:
@@ -219,17 +227,6 @@ def _require_file(path: Path) -> None:
                 raise InputError(f"the model {path} is empty")
     except OSError as error:
         raise InputError(f"can't read the model {path}: {error.strerror}") from error
-
-
-def _onnx_inputs(path: Path) -> dict[str, tuple[int | None, ...] | None]:
-    from iree_migraphx.binding.onnx_model import model_inputs
-
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        view = memoryview(data)
-        try:
-            return model_inputs(view)
-        finally:
-            view.release()
 
 
 def _parse(
@@ -246,7 +243,7 @@ def _parse(
         return binding.parse_onnx(
             path,
             default_dim_value=0 if default else arguments.batch,
-            default_dyn_dim_value=_range(_relaxed_json(default), default) if default else None,
+            default_dyn_dim_value=_default(arguments) if default else None,
             map_input_dims=dims,
             map_dyn_input_dims=ranges,
         )

@@ -6,39 +6,9 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from iree_migraphx.cli import driver
 from iree_migraphx.config import did_you_mean
 from iree_migraphx.errors import OptionError
-
-#: Flags of migraphx-driver (src/driver/main.cpp of release rocm-7.1.1) that are not here, and what to do instead.
-_DRIVER_ONLY = {
-    "--test": "give a model",
-    "--skip-unknown-operators": "MIGraphX's C interface has no such option",
-    "--trim": "`iree-migraphx inspect` takes one subgraph out",
-    "-t": "`iree-migraphx inspect` takes one subgraph out",
-    "--trim-size": "`iree-migraphx inspect` takes one subgraph out",
-    "-s": "`iree-migraphx inspect` takes one subgraph out",
-    "--dim-param": "--input-dim or --dyn-input-dim say the same by input",
-    "--optimize": "MIGraphX's C interface runs no single passes",
-    "-O": "MIGraphX's C interface runs no single passes",
-    "--mlir": "MIGraphX's C interface runs no single passes",
-    "--apply-pass": "MIGraphX's C interface runs no single passes",
-    "-p": "MIGraphX's C interface runs no single passes",
-    "--graphviz": "--report FILE.html draws the program",
-    "-g": "--report FILE.html draws the program",
-    "--brief": "it belongs to --graphviz, which is not here",
-    "--cpp": "MIGraphX's C interface does not write it",
-    "--netron": "MIGraphX's C interface does not write it",
-    "--int4-weights": "MIGraphX's C interface does not quantize to int4",
-    "--per-instruction": "verify looks at each subgraph by itself anyway",
-    "-i": "verify looks at each subgraph by itself anyway",
-    "--reduce": "verify looks at each subgraph by itself anyway",
-    "-r": "verify looks at each subgraph by itself anyway",
-    "--bisect": "verify looks at each subgraph by itself anyway",
-    "-b": "verify looks at each subgraph by itself anyway",
-    "--ref-use-double": "MIGraphX's C interface has no such option",
-    "--compiled-model": "give the .mxr file itself, with --migraphx",
-    "-c": "give the .mxr file itself, with --migraphx",
-}
 
 
 class Parser(argparse.ArgumentParser):
@@ -79,10 +49,10 @@ def _explain(unknown: Sequence[str], command: Parser) -> str:
     word = unknown[0]
     name = word.partition("=")[0]
     where = command.prog.removeprefix("iree-migraphx").strip()
-    if name in _DRIVER_ONLY:
-        return f"{where} has no {name}, which migraphx-driver has: {_DRIVER_ONLY[name]}"
+    if why := driver.missing(where, name):
+        return f"{where} has no {name}, which migraphx-driver has: {why}"
     if word.startswith("-"):
-        hint = did_you_mean(name, [*command.flags, *_DRIVER_ONLY]) or f"; `iree-migraphx {where} --help` shows all"
+        hint = did_you_mean(name, [*command.flags, *driver.MISSING]) or f"; `iree-migraphx {where} --help` shows all"
         return f"{where} has no flag {name}{hint}"
     return f"{where} takes no further argument {word!r}"
 

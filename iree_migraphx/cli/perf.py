@@ -54,7 +54,9 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     group.add_argument(
         "--detailed", "-d", action="store_true", help="a line of the summary for each type and lengths of an operator"
     )
-    group.add_argument("--brief", action="store_true", help="no times of instructions, which take as many runs again")
+    group.add_argument(
+        "--no-instructions", action="store_true", help="no times of single instructions, which take as many runs again"
+    )
     group.add_argument(
         "--kernels", action="store_true", help="time each of IREE's kernels for the CPU by itself too, with its rates"
     )
@@ -160,7 +162,7 @@ def _measure(job: Job, model: program, values: Values) -> _Measured:
     notes: list[str] = []
 
     def timed(measured: Sequence[float], program: program, iree: bool) -> _Timed:
-        if arguments.brief:
+        if arguments.no_instructions:
             return _Timed(Times.of(measured))
         found, why = instruction_times(job, len(measured), program, iree)
         if why:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iree_migraphx.cli.model import add_input_dim, parse_dims
+from iree_migraphx.cli.exit_codes import ExitCode
+from iree_migraphx.cli.model import add_half, add_model, in_half, read_model
+from iree_migraphx.cli.output import print_json, say
 from iree_migraphx.errors import OptionError, Reason
 from iree_migraphx.options import Options
 
@@ -34,19 +35,19 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "precompile", help="compile a model's kernels into a folder to ship with it", description=_DESCRIPTION
     )
-    parser.add_argument(
-        "model",
-        type=Path,
-        help="an .onnx file, a program that MIGraphX saved (.mxr), or what capture wrote (.subgraphs)",
-    )
+    add_model(parser, also=", or what capture wrote (.subgraphs)")
+    add_half(parser)
     parser.add_argument(
         "--arch",
         action="append",
         default=[],
+        metavar="NAME",
         help="host, gpu (this machine's), gfx942, mi300x, gfx942:xnack-, …; may be repeated; not for .subgraphs",
     )
-    parser.add_argument("--output", type=Path, required=True, help="the folder; what it has already is kept")
-    add_input_dim(parser)
+    parser.add_argument(
+        "--output", "-o", type=Path, required=True, metavar="DIR", help="the folder; what it has already is kept"
+    )
+    parser.add_argument("--json", action="store_true", help="print the reports as JSON")
     parser.set_defaults(run=_run)
 
 
@@ -56,12 +57,12 @@ def _run(arguments: argparse.Namespace) -> int:
     reports = _compile(arguments, options)
     complete = all(report.reason is None and not _PASSING & report.reasons.keys() for report in reports)
     _check_written(arguments.output)
+    if arguments.json:
+        texts = [report.to_json() for report in reports]
+        print_json({"folder": str(arguments.output), "complete": complete, "reports": texts})
     if not complete:
-        print(
-            "iree-migraphx: some kernels are not in the folder and would be tried again where it is used",
-            file=sys.stderr,
-        )
-    return 0 if complete else 1
+        say("iree-migraphx: some kernels are not in the folder and would be tried again where it is used")
+    return ExitCode.OK if complete else ExitCode.FAILED
 
 
 def _compile(arguments: argparse.Namespace, options: Options) -> list[Report]:
@@ -76,8 +77,11 @@ def _compile(arguments: argparse.Namespace, options: Options) -> list[Report]:
     if not arguments.arch:
         raise OptionError("--arch must say what for; it may be repeated")
     targets = [arch if arch == _THIS_GPU else str(parse_target(arch)) for arch in arguments.arch]
-    model = parse(arguments.model, parse_dims(arguments.input_dim))
-    return [_compile_for(model, target, options) for target in targets]
+    model = read_model(arguments)
+    for note in model.notes():
+        say(f"iree-migraphx: {note}")
+    program = in_half(model.program, arguments)
+    return [_compile_for(program, target, options) for target in targets]
 
 
 def _compile_for(model: program, target: str, options: Options) -> Report:
@@ -88,17 +92,6 @@ def _compile_for(model: program, target: str, options: Options) -> Report:
     report = pipeline.compile(model, binding.get_target("gpu"), options=options).iree_report
     assert report is not None
     return report
-
-
-def parse(path: Path, lens: dict[str, list[int]]) -> program:
-    """A model by its file, with lengths of its inputs."""
-    from iree_migraphx import binding
-
-    if not path.is_file():
-        raise OptionError(f"there is no model {path}")
-    if path.suffix == ".mxr":
-        return binding.load(path)
-    return binding.parse_onnx(path, default_dim_value=1, map_input_dims=lens)
 
 
 def _check_written(folder: Path) -> None:

@@ -29,13 +29,15 @@ def add_form(parser: argparse.ArgumentParser) -> None:
     """Add the forms in which a program is written."""
     group = parser.add_argument_group("output")
     forms = group.add_mutually_exclusive_group()
-    for flags, text in (
+    for flags, text in (  # the first of each names the form
         (("--text",), "as text (default on standard output)"),
         (("--binary",), "in MIGraphX's own form, .mxr (default in a file)"),
         (("--json",), "as JSON, in MIGraphX's form"),
+        (("--graphviz", "-g"), "as a graph for Graphviz's dot; IREE's kernels are blue"),
         (("--python", "--py"), "as Python code that builds it; needs ROCm's module migraphx"),
     ):
         forms.add_argument(*flags, dest="form", action="store_const", const=flags[0].removeprefix("--"), help=text)
+    group.add_argument("--brief", action="store_true", help="of a graph the operators' names only")
     group.add_argument("--output", "-o", type=Path, metavar="FILE", help="where to; - is standard output")
 
 
@@ -43,13 +45,15 @@ def form_of(arguments: argparse.Namespace) -> tuple[str, OutputFile]:
     """The form and the place of a program's output, as migraphx-driver chooses them.
 
     Raises:
-        OptionError: the file can't be written.
+        OptionError: the file can't be written, or --brief is given for another form than it is for.
     """
     file = OutputFile.checked(arguments.output) or OutputFile(STDOUT)
+    if arguments.brief and arguments.form != "graphviz":
+        raise OptionError("--brief is for --graphviz")
     return arguments.form or ("text" if file.path == STDOUT else "binary"), file
 
 
-def written(model: program, form: str) -> bytes:
+def written(model: program, form: str, brief: bool = False) -> bytes:
     """A program in one of the forms.
 
     Raises:
@@ -59,6 +63,11 @@ def written(model: program, form: str) -> bytes:
 
     if form == "text":
         return f"{model!r}\n".encode()
+    if form == "graphviz":
+        from iree_migraphx.cli.graphviz import graphviz
+        from iree_migraphx.ir.read import read_program
+
+        return graphviz(read_program(serialized.save(model.handle, "msgpack")), brief).encode()
     if form == "python":
         return f"{model.to_py()}\n".encode()
     return serialized.save(model.handle, "json" if form == "json" else "msgpack")
@@ -71,7 +80,7 @@ def _run(arguments: argparse.Namespace) -> int:
     model = read_model(arguments)
     for note in model.notes():
         say(f"iree-migraphx: {note}")
-    file.write(written(model.program, form))
+    file.write(written(model.program, form, arguments.brief))
     return ExitCode.OK
 
 

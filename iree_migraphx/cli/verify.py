@@ -6,6 +6,7 @@ import argparse
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -14,11 +15,12 @@ from iree_migraphx.cli.comparison import Comparison, compared, judged
 from iree_migraphx.cli.exit_codes import ExitCode
 from iree_migraphx.cli.job import Job, add_job, prepare
 from iree_migraphx.cli.lone_kernel import LoneKernel
+from iree_migraphx.cli.onnx_reference import in_onnxruntime, require_onnxruntime
 from iree_migraphx.cli.output import banner, print_json, print_rows, say
 from iree_migraphx.cli.parser import positive, seconds
 from iree_migraphx.cli.run import dry_run, run_once
 from iree_migraphx.cli.work import program_flops, work_of
-from iree_migraphx.errors import InputError, IreeMigraphxError, KernelError, OptionError
+from iree_migraphx.errors import InputError, KernelError, OptionError
 
 if TYPE_CHECKING:
     from iree_migraphx.binding import program
@@ -62,6 +64,13 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         help="only this one, and not the model; may be repeated",
     )
     group.add_argument("--whole", action="store_true", help="only the model, and not its subgraphs")
+    group.add_argument(
+        "--compiled-model",
+        "-c",
+        type=Path,
+        metavar="FILE.mxr",
+        help="compare what this program gives, which was compiled from the model and saved, instead of compiling it",
+    )
     group.add_argument("--onnxruntime", action="store_true", help="compare the model with onnxruntime too")
     group.add_argument(
         "--limit", type=seconds, default=300.0, metavar="SECONDS", help="for MIGraphX's ref target (default: 300)"
@@ -73,8 +82,10 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.whole and arguments.subgraph:
         raise OptionError("--whole and --subgraph leave nothing to compare")
+    if arguments.compiled_model and arguments.subgraph:
+        raise OptionError("--compiled-model is compared as a whole, so --subgraph can't be")
     if arguments.onnxruntime:
-        _require_onnxruntime()
+        require_onnxruntime()
     job = prepare(arguments)
     if job.model.is_compiled:
         raise OptionError(f"{arguments.model} is compiled already; verify compares what it compiles itself")
@@ -112,7 +123,7 @@ class _Session:
 
     def compare(self) -> None:
         arguments = self._job.arguments
-        if not arguments.whole and not self._job.options.disable:
+        if not (arguments.whole or arguments.compiled_model or self._job.options.disable):
             study = self._study()
             self.reports.append(study.report)
             self._subgraphs(study)
@@ -135,11 +146,9 @@ class _Session:
         )
 
     def _study(self) -> Study:
-        from iree_migraphx.gpu import device_target
         from iree_migraphx.study import study
 
-        arch = str(device_target(self._job.options)) if self._job.on_gpu else "host"
-        return study(self._model, arch, self._job.options)
+        return study(self._model, None if self._job.on_gpu else "host", self._job.options)
 
     def _subgraphs(self, study: Study) -> None:
         wanted = self._job.arguments.subgraph
@@ -189,10 +198,13 @@ class _Session:
 
         parsed = read_program(binding.save_buffer(self._model))
         estimate = program_flops(parsed) * self._pace
-        ours = self._job.compile(self._model, offload_copy=True)
+        ours = self._ours()
         if not self.reports and ours.iree_report is not None:
             self.reports.append(ours.iree_report)
-        provider = "iree" if ours.iree_report is not None and ours.iree_report.swapped else "migraphx"
+        if self._job.arguments.compiled_model:
+            provider = "the file"
+        else:
+            provider = "iree" if ours.iree_report is not None and ours.iree_report.swapped else "migraphx"
         bounds = self._bounds(parsed)
         plain = None
         for seed in self._seeds:
@@ -205,12 +217,27 @@ class _Session:
                 references["migraphx"] = self._timed(plain, values, 0)
                 estimate = time.monotonic() - started
             if self._job.arguments.onnxruntime:
-                references["onnxruntime"] = _onnxruntime(self._job, values)
+                references["onnxruntime"] = in_onnxruntime(self._job.model.path, values)
             for against, expected in references.items():
                 for index, (a, e) in enumerate(zip(actual, expected, strict=True)):
                     self.comparisons.append(judged(f"output_{index}", against, seed, provider, a, e, bounds))
             if not references:
                 return
+
+    def _ours(self) -> program:
+        """What is compared: compiled here, or elsewhere."""
+        from iree_migraphx import binding
+
+        path = self._job.arguments.compiled_model
+        if path is None:
+            return self._job.compile(self._model, offload_copy=True)
+        compiled = binding.load(path)
+        if not compiled.is_compiled():
+            raise InputError(f"--compiled-model {path} is not compiled")
+        wanted, given = self._model.get_parameter_shapes(), compiled.get_parameter_shapes()
+        if wanted.keys() != given.keys():
+            raise InputError(f"--compiled-model {path} takes {sorted(given)}, and the model {sorted(wanted)}")
+        return compiled
 
     def _affordable(self, name: str, needed: float) -> bool:
         if self._left > 0 and needed <= self._left:
@@ -245,26 +272,3 @@ def _reference(data: bytes) -> program:
 
     options = Options.resolve(disable=True, quiet=True)
     return compile_with_iree(binding.load_buffer(data), binding.get_target("ref"), options=options)
-
-
-def _require_onnxruntime() -> Any:
-    try:
-        import onnxruntime  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise InputError("--onnxruntime needs onnxruntime; `pip install onnxruntime`") from error
-    onnxruntime.set_default_logger_severity(3)
-    return onnxruntime
-
-
-def _onnxruntime(job: Job, values: Mapping[str, npt.NDArray[Any]]) -> Sequence[npt.NDArray[Any]]:
-    runtime = _require_onnxruntime()
-    path = job.model.path
-    try:
-        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        ranks = {taken.name: len(taken.shape) for taken in session.get_inputs()}
-        # A scalar has one dimension in MIGraphX.
-        feed = {name: value if ranks[name] else value.reshape(()) for name, value in values.items()}
-        results: Sequence[npt.NDArray[Any]] = session.run(None, feed)
-    except Exception as error:  # its exceptions have no common base
-        raise IreeMigraphxError(f"onnxruntime can't run {path}: {str(error).splitlines()[0]}") from error
-    return results

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -55,6 +56,28 @@ def test_show(cache, capsys):
         assert "target     gfx942\n" in out
         assert "input.mlir" in out
     assert "workgroups " in out
+
+
+def test_json(cache, capsys, monkeypatch):
+    def json_of(*words, status=0):
+        assert main(["cache", *words, "--json"]) == status
+        return json.loads(capsys.readouterr().out)
+
+    folder = str(cache[0].parents[1])
+    assert json_of("path") == {"folder": folder, "readonly": []}
+    listed = json_of("list")
+    assert [(each["key"], each["symbol"], each["reason"]) for each in listed["entries"]] == [
+        (cache[1].name, "iree_dot_add", None),
+        (cache[0].name, "iree_invalid", "compile-error"),
+    ]
+    shown = json_of("show", cache[1].name)
+    assert shown["kernel"]["vgprs"] > 0
+    assert shown["files"]["kernel.hsaco"] == (cache[1] / "kernel.hsaco").stat().st_size
+    assert json_of("show", cache[0].name)["refused"]["reason"] == "compile-error"
+    (cache[0] / "input.mlir").write_text("")
+    assert [each["folder"] for each in json_of("verify", status=1)["damaged"]] == [str(cache[0])]
+    assert json_of("prune", "--size", "1G") == {"removed": [], "bytes": 0}
+    assert json_of("clear")["removed"] == [str(cache[1])]
 
 
 def test_show_what_is_not_there(cache, capsys):

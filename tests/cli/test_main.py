@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from iree_migraphx.cli import driver
 from iree_migraphx.cli.exit_codes import ExitCode
 from iree_migraphx.cli.main import COMMANDS, main, make_parser
 
@@ -25,7 +26,12 @@ def test_nothing_is_the_help(capsys):
         (["compile", "m", "--fp61"], "compile has no flag --fp61; did you mean --fp16?"),
         (["compile", "m", "--quantize"], "compile has no flag --quantize"),
         (["run", "m", "--iter"], "run has no flag --iter"),
-        (["read", "m", "--graphviz"], "migraphx-driver has: --report FILE.html draws the program"),
+        (
+            ["read", "m", "--netron"],
+            "migraphx-driver has: MIGraphX's C interface does not write it; --report FILE.html",
+        ),
+        (["run", "m", "--graphviz"], "migraphx-driver has: `iree-migraphx compile` writes the program"),
+        (["read", "m", "--fp16"], "migraphx-driver has: it is for `iree-migraphx compile`"),
         (["verify", "m", "-b"], "verify looks at each subgraph by itself anyway"),
         (["read", "m", "n"], "read takes no further argument 'n'"),
         (["compile"], "compile: the following arguments are required: FILE"),
@@ -51,7 +57,7 @@ def test_a_command_imports_no_other():
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.removeprefix("iree_migraphx.cli.") for name in ended.stdout.split()}
-    assert loaded <= {"main", "exit_codes", "parser", "read", "model", "output"}
+    assert loaded <= {"main", "driver", "exit_codes", "lengths", "parser", "read", "model", "output"}
 
 
 def test_versions(capsys):
@@ -69,3 +75,12 @@ def test_every_command_has_a_help_text_for_each_flag():
     for name, command in next(iter(parser._subparsers._group_actions)).choices.items():
         for action in command.documented:
             assert action.help or action.metavar == "ACTION", (name, action)
+
+
+def test_each_of_the_drivers_flags_is_here_or_said_why_not():
+    parsers = next(iter(make_parser()._subparsers._group_actions)).choices
+    for command, flags in driver.FLAGS.items():
+        for flag in flags:
+            assert (driver.missing(command, flag) is None) == (flag in parsers[command].flags), (command, flag)
+    for name in driver.COMMANDS:
+        assert name not in COMMANDS

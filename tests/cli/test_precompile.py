@@ -76,7 +76,7 @@ def test_another_device_than_it_was_filled_for(shipped, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere.onnx", "--arch", "host"], "there is no model nowhere.onnx"),
+        (["nowhere.onnx", "--arch", "host"], "can't read the model nowhere.onnx: No such file"),
         (["nowhere.onnx", "--arch", "gfx924"], "did you mean gfx942"),
         ([__file__, "--arch", "host", "--input-dim", "1 2"], "is not of the form"),
     ],
@@ -97,6 +97,17 @@ def test_input_dimensions_and_a_saved_program(tmp_path, capsys):
         assert main(["precompile", *model, "--arch", "gfx942", "--output", str(tmp_path / "kernels")]) == 0
     assert "1 compiled now, 0 from the cache" in capsys.readouterr().err
     assert len(list((tmp_path / "kernels").glob("??/*"))) == 1
+
+
+def test_json_and_half_precision(tmp_path, capsys):
+    (tmp_path / "model.onnx").write_bytes(convolutions(count=1))
+    folder = tmp_path / "kernels"
+    words = ["--fp16", "--arch", "gfx942", "--output", str(folder), "--json"]
+    assert main(["precompile", str(tmp_path / "model.onnx"), *words]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["folder"], said["complete"]) == (str(folder), True)
+    (report,) = said["reports"]
+    assert "1x4x12x12 half" in report["subgraphs"][0]["inputs"]
 
 
 def test_what_is_not_in_the_folder_is_said(tmp_path, monkeypatch, capsys):

@@ -1,13 +1,14 @@
 """What is read, and every way in which a model or its lengths may be wrong."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
 import iree_migraphx as migraphx
-from iree_migraphx.cli.model import parse_dims
+from iree_migraphx.cli.lengths import parse_dims
 from iree_migraphx.errors import OptionError
 from splice.models import convolutions
 
@@ -62,6 +63,55 @@ def test_lengths_that_are_left_open(command, open_model):
         assert "[ 1, 8" in command("read", open_model, *form)[0]
 
 
+def test_dimensions_that_have_a_name(command, open_model):
+    assert "x = @param:x -> float_type, {4, 3}" in command("read", open_model, "--dim-param", "@n", 4)[0]
+    assert "{4, 3}" in command("read", open_model, "--dim-param", "@n 4")[0]
+    out, err = command("read", open_model, "--dim-param", "@n", "{min:1, max:8}")
+    assert "[ 1, 8" in out
+    assert err == ""
+    # What names the input itself says more.
+    assert "{2, 3}" in command("read", open_model, "--dim-param", "@n", 4, "--input-dim", "@x 2 3")[0]
+
+
+def test_a_trimmed_model_computes_what_the_whole_one_does_there(command, model, tmp_path):
+    x = np.random.default_rng(0).standard_normal((1, 4, 12, 12)).astype(np.float32)
+
+    def run(*words, **inputs):
+        command("read", model, *words, "-o", tmp_path / "part.mxr")
+        program = migraphx.load(tmp_path / "part.mxr")
+        program.compile(migraphx.get_target("ref"))
+        return np.array(program.run(inputs)[0])
+
+    # Each of the three convolutions is convolution, broadcast, add and relu; then comes the return.
+    first = run("--trim", 9, x=x)
+    assert run("--trim", 10, x=x).min() < 0 <= first.min()
+    rest = run("--trim", 1, "--trim-size", 8, x1=first)
+    np.testing.assert_allclose(rest, run(x=x), rtol=1e-4, atol=1e-5)
+    # A broadcast comes along with what reads it, and constants stay constants.
+    assert "@param" not in command("read", model, "--trim", 3, "--trim-size", 1)[0]
+    (out, _) = command("read", model, "-t", 2, "-s", 1)
+    assert [line.split(" = ")[1].partition("[")[0].partition("(")[0] for line in out.splitlines()[1:6] if line] == [
+        "@param:x1 -> float_type, {1, 4, 12, 12}, {576, 144, 12, 1}",
+        "@literal{0.749174, 1.0599, 0.769795, 1.9995} -> float_type, {4}, {1}",
+        "broadcast",
+        "add",
+    ]
+
+
+def test_a_graph_for_graphviz(command, model):
+    out, _ = command("read", model, "--graphviz", "--brief")
+    lines = [line.strip() for line in out.splitlines()]
+    assert (lines[0], lines[-1]) == ("digraph {", "}")
+    assert '"x" [label="@param:x"];' in lines
+    nodes = [line for line in lines if "[label=" in line]
+    edges = [line for line in lines if "->" in line]
+    assert sum('[label="convolution"]' in line for line in nodes) == 3
+    assert len(edges) == 3 * (2 + 1 + 2 + 1) + 1
+    out, _ = command("compile", model, "--ref", "--graphviz")
+    kernels = re.findall(r'label="iree_convolution_add_relu_\w{8}\\n[\dx]+ float", style=filled', out)
+    assert len(kernels) == 3
+
+
 def test_tensorflow(command, tmp_path):
     (tmp_path / "graph.pb").write_bytes(b"not a graph")
     assert "TensorFlow" in command("read", tmp_path / "graph.pb", status=1)[1]
@@ -78,6 +128,11 @@ def test_tensorflow(command, tmp_path):
         (["--dyn-input-dim", "@y", "[1,3]"], "the model has no input 'y'"),
         (["--dyn-input-dim", "@x", "[{least:1},3]"], "which is neither a length nor"),
         (["--dyn-input-dim", "@x", "[{min"], "is not of the form"),
+        (["--dim-param", "@m", "1"], "the model has no dimension named 'm'; it has n"),
+        (["--dim-param", "n", "1"], '--dim-param has \'n\'; write it like "@name" "{min:1,max:64}"'),
+        (["--dim-param", "@n", "[1,2]"], "--dim-param gives @n 2 lengths; it is one dimension"),
+        (["--trim-size", "2"], "--trim-size is how much --trim leaves"),
+        (["--brief"], "--brief is for --graphviz"),
         (["--output", "/no/such/folder/out"], "can't write /no/such/folder/out: No such file"),
         (["--batch", "0"], "0 is not a whole number from 1 up"),
         (["--onnx", "--tf"], "not allowed with"),
@@ -108,9 +163,10 @@ def test_lengths_in_one_word_or_several():
         parse_dims(["@a", "1.5"])
 
 
-def test_inputs_are_those_without_weights(model):
+def test_inputs_are_those_without_weights(model, open_model):
     from iree_migraphx.binding.onnx_model import model_inputs
 
+    assert model_inputs(open_model.read_bytes()) == {"x": ("n", 3)}
     assert model_inputs(convolutions()) == {"x": (1, 4, 12, 12)}
     assert model_inputs(b"\xff\xff") == {}
     assert np.prod(model_inputs(model.read_bytes())["x"]) == 576

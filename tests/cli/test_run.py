@@ -200,7 +200,7 @@ def test_times_of_instructions_are_read_from_what_migraphx_prints():
 
 
 def test_perf_of_each_kernel(json_of, command, model):
-    words = ["perf", model, "-n", 3, "--plain-limit", 0, "--brief", "--kernels"]
+    words = ["perf", model, "-n", 3, "--plain-limit", 0, "--no-instructions", "--kernels"]
     kernels = json_of(*words)["kernels"]
     assert sum(kernel["subgraphs"] for kernel in kernels) == 3
     weights = [kernel["seconds"] * kernel["subgraphs"] for kernel in kernels]
@@ -212,7 +212,7 @@ def test_perf_of_each_kernel(json_of, command, model):
 
 
 def test_perf_without_migraphx_alone(json_of, model):
-    measured = json_of("perf", model, "-n", 2, "--plain-limit", 0, "--brief")
+    measured = json_of("perf", model, "-n", 2, "--plain-limit", 0, "--no-instructions")
     assert "instructions" not in measured["iree"]
     assert measured["migraphx"] is measured["ratio"] is None
     assert "--plain-limit 0" in measured["note"]
@@ -220,13 +220,13 @@ def test_perf_without_migraphx_alone(json_of, model):
 
 def test_perf_says_that_migraphx_was_too_slow(json_of, model, monkeypatch):
     monkeypatch.setattr(trial, "_START", 0.0)
-    measured = json_of("perf", model, "-n", 2, "--plain-limit", 0.05, "--brief")
+    measured = json_of("perf", model, "-n", 2, "--plain-limit", 0.05, "--no-instructions")
     assert "did not run once within 0.05 s" in measured["note"]
     assert measured["ratio"] is None
 
 
 def test_perf_of_a_program_without_iree(json_of, model):
-    measured = json_of("perf", model, "-n", 2, "--no-iree", "--brief")
+    measured = json_of("perf", model, "-n", 2, "--no-iree", "--no-instructions")
     assert measured["iree"] is None
     assert "IREE computes nothing in this program" in measured["note"]
 
@@ -272,6 +272,15 @@ def test_verify_does_not_begin_what_would_take_too_long(json_of, model, monkeypa
     why = "it would take MIGraphX's ref target about 0.0124 s, and 0.01 of 0.01 s are left (--limit)"
     assert found["not_compared"] == {"the model": why}
     assert json_of("verify", model, "--whole", "--limit", 60, "--seeds", 1)["not_compared"] == {}
+
+
+def test_verify_a_program_that_was_compiled_before(json_of, command, model, tmp_path):
+    command("compile", model, "--ref", "--no-iree", "-o", tmp_path / "c.mxr")
+    found = json_of("verify", model, "--ref", "-c", tmp_path / "c.mxr", "--seeds", 1)
+    assert [(each["provider"], each["largest"]) for each in found["comparisons"]] == [("the file", 0.0)]
+    command("read", model, "-o", tmp_path / "r.mxr")
+    assert "r.mxr is not compiled" in command("verify", model, "-c", tmp_path / "r.mxr", status=2)[1]
+    assert "as a whole" in command("verify", model, "-c", tmp_path / "c.mxr", "--subgraph", "s", status=2)[1]
 
 
 def test_nan_and_infinities_are_compared():

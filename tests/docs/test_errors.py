@@ -95,7 +95,7 @@ CAUSES: list[Callable[..., Any]] = [
     lambda: pipeline.compile(program(), binding.get_target("ref"), options=Options(arch="gfx942")),
     command("compil"),
     command("run", "MODEL", "--fp61"),
-    command("read", "MODEL", "--trim", "3"),
+    command("read", "MODEL", "--netron"),
     command("run", "MODEL", "--input-dim", "@x 1 3 12 12"),
     command("compile", "MODEL", "--ref", "--output", "out.mxr"),
     command("run", "MODEL", "--fill0", "y"),

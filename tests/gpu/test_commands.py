@@ -4,10 +4,13 @@ import json
 
 import pytest
 
+from iree_migraphx import parse_onnx
 from iree_migraphx.cli import doctor
 from iree_migraphx.cli.main import main
 from iree_migraphx.ir.read import read_program
+from iree_migraphx.study import study
 from splice.models import convolutions
+from tests.gpu.nets import mlp
 
 
 @pytest.fixture
@@ -57,6 +60,31 @@ def test_dry_run_and_inspect(model, capsys):
     assert main(["inspect", str(model), "--gpu", "--subgraph", "0", "--json"]) == 0
     (shown,) = json.loads(capsys.readouterr().out)
     assert shown["resources"]["roof"]["chip"] == "mi300x"
+
+
+def test_inspect_and_verify_look_at_what_is_compiled(model, capsys, monkeypatch):
+    """At the subgraphs of the program that MIGraphX made of the model, as compile does."""
+    model.write_bytes(mlp())
+    assert main(["compile", str(model), "--gpu", "--report", "-"]) == 0
+    compiled = json.loads(capsys.readouterr().out)["subgraphs"]
+    assert main(["inspect", str(model), "--gpu", "--json"]) == 0
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert shown["arch"] == "mi300x:sramecc+:xnack-"
+    assert [each["key"] for each in shown["subgraphs"]] == [each["key"] for each in compiled]
+    main(["verify", str(model), "--gpu", "--seeds", "1", "--json"])
+    checked = json.loads(capsys.readouterr().out)["reports"][0]["subgraphs"]
+    assert [each["key"] for each in checked] == [each["key"] for each in compiled]
+    assert study(parse_onnx(model), None).plan.captured
+
+
+def test_verify_what_was_compiled_before(model, capsys):
+    saved = model.with_suffix(".mxr")
+    assert main(["compile", str(model), "--gpu", "--no-iree", "--enable-offload-copy", "-o", str(saved)]) == 0
+    capsys.readouterr()
+    # The virtual device computes nothing, so that the results are wrong.
+    assert main(["verify", str(model), "--gpu", "--compiled-model", str(saved), "--seeds", "1", "--json"]) == 4
+    (compared,) = json.loads(capsys.readouterr().out)["comparisons"]
+    assert (compared["name"], compared["provider"]) == ("output_0", "the file")
 
 
 def test_doctor_sees_the_device(virtual_device, monkeypatch, tmp_path):
