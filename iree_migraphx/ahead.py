@@ -30,7 +30,7 @@ def find_subgraphs(program: binding.program, how: How, options: Options) -> Save
     """
     configure(options.debug_level, options.log)
     target = binding.get_target("gpu")
-    job = Job(options, target.name, lambda: binding.save_buffer(program))
+    job = Job(options, target.name, lambda: binding.snapshot(program))
     device = gpu.device_target(options)
     found = job.choose(device, how)
     if not found.captured:

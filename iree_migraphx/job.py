@@ -60,7 +60,7 @@ class Job:
 
     options: Options
     migraphx_target: str
-    source: Callable[[], bytes]
+    source: Callable[[], bytes | memoryview]
     checked_only: bool = False
     report: Report = field(init=False)
     began: float = field(default_factory=time.monotonic)
@@ -73,8 +73,8 @@ class Job:
         """A job whose kernels are compiled and checked only."""
         own = binding.own_program(program)
 
-        def source() -> bytes:
-            return binding.save_buffer(own)
+        def source() -> memoryview:
+            return binding.snapshot(own)
 
         return cls(replace(options, arch=arch), "gpu" if arch != "host" else "ref", source, checked_only=True)
 

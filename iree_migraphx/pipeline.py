@@ -50,7 +50,7 @@ def compile(  # noqa: A001 -- the name that users know
         binding.program.compile(compiled, target, *astuple(how))
 
     compiled.iree_report = compile_into(
-        compiled.become, plain, lambda: binding.save_buffer(program), target.name, how, options
+        compiled.become, plain, lambda: binding.snapshot(program), target.name, how, options
     )
     return compiled
 
@@ -58,7 +58,7 @@ def compile(  # noqa: A001 -- the name that users know
 def compile_into(
     take: Callable[[binding.program], None],
     plain: Callable[[], None],
-    source: Callable[[], bytes],
+    source: Callable[[], bytes | memoryview],
     migraphx_target: str,
     how: How,
     options: Options | None = None,

@@ -87,7 +87,7 @@ def preview(
         job = Job.for_arch(program, arch, options)
     elif target is not None:
         own = binding.own_program(program)
-        job = Job(options, binding.own_target(target).name, lambda: binding.save_buffer(own))
+        job = Job(options, binding.own_target(target).name, lambda: binding.snapshot(own))
     else:
         raise OptionError("preview takes a target or an arch")
     job.report = replace(job.report, dry_run=True)

@@ -70,7 +70,7 @@ STAGES = [
     (host, "device"),
     (job, "write_program"),
     (binding, "load_buffer"),
-    (binding, "save_buffer"),
+    (binding, "snapshot"),
     (job, "subgraph_reports"),
 ]
 

@@ -20,6 +20,7 @@ from iree_migraphx.binding.files import (
     own_target,
     save,
     save_buffer,
+    snapshot,
     to_official,
 )
 from iree_migraphx.binding.gpu_memory import allocate_gpu, from_gpu, gpu_sync, to_gpu
@@ -63,6 +64,7 @@ __all__ = [
     "save",
     "save_buffer",
     "shape",
+    "snapshot",
     "target",
     "to_gpu",
     "to_official",

@@ -58,6 +58,11 @@ def save_buffer(p: program) -> bytes:
     return serialized.save(p.handle)
 
 
+def snapshot(p: program) -> memoryview:
+    """As `save_buffer`, for a program of any size: a view of a file in memory."""
+    return serialized.view(p.handle)
+
+
 def from_official(p: object) -> program:
     """The program of ROCm's `migraphx` module as one of this package's; raises as `load`."""
     return load_buffer(official.save(p))

@@ -14,6 +14,7 @@ from typing import Any
 from iree_migraphx.binding import capi, library, serialized
 from iree_migraphx.binding.arguments import argument
 from iree_migraphx.binding.shapes import shape
+from iree_migraphx.binding.snapshots import snapshot
 from iree_migraphx.errors import LibraryNotFoundError
 
 _NAME = "migraphx"
@@ -77,6 +78,17 @@ def save(program: Any) -> bytes:
         migraphx.save(program, path)
         with open(path, "rb") as file:
             return file.read()
+
+
+def view(program: Any) -> memoryview:
+    """As `save`, for a program of any size: see snapshots.py."""
+    write = module().save
+
+    def write_in_fork(path: str) -> bool:
+        write(program, path)
+        return True
+
+    return snapshot(lambda path: write(program, path), write_in_fork)
 
 
 def load(data: bytes) -> Any:

@@ -18,6 +18,7 @@ import msgpack
 
 from iree_migraphx.binding import capi
 from iree_migraphx.binding.capi import Handle
+from iree_migraphx.binding.snapshots import snapshot
 from iree_migraphx.errors import FormatError, MigraphxError
 
 
@@ -31,6 +32,16 @@ def save(program: Handle, form: str = "msgpack") -> bytes:
         capi.guarded("save the program", "save", program, path.encode(), _options(form))
         with open(path, "rb") as file:
             return file.read()
+
+
+def view(program: Handle) -> memoryview:
+    """As `save`, for a program of any size: see snapshots.py."""
+    options = _options("msgpack")
+    write_in_fork = capi.function("save")
+    return snapshot(
+        lambda path: capi.guarded("save the program", "save", program, path.encode(), options),
+        lambda path: write_in_fork(program, path.encode(), options) == 0,
+    )
 
 
 def load(data: bytes | bytearray | memoryview) -> Handle:

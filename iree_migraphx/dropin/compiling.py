@@ -74,9 +74,7 @@ def compile_own(
     if program.is_compiled() or not isinstance(t, binding.target):
         plain()  # which says what is wrong
         return None
-    report = compile_into(
-        program.become, plain, lambda: binding.save_buffer(program), t.name, how, options or _options()
-    )
+    report = compile_into(program.become, plain, lambda: binding.snapshot(program), t.name, how, options or _options())
     return _noted(report)
 
 
@@ -123,7 +121,7 @@ def compile_rocm(
         official_program.exchange(program, own)
         handed_out.keep(program, own, always=modules_unknown)
 
-    return _noted(compile_into(take, plain, lambda: official.save(program), target, how, options))
+    return _noted(compile_into(take, plain, lambda: official.view(program), target, how, options))
 
 
 def _options() -> Options | None:

@@ -7,13 +7,14 @@ the same on its own (src/propagate_constant.cpp); its ref target, and a program 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from iree_migraphx.binding.snapshots import let_go
 from iree_migraphx.errors import FormatError, IreeMigraphxError
 from iree_migraphx.ir.edit import remove_dead
 from iree_migraphx.ir.model import DTYPES, Instruction, Literal, Module, Program, Shape
@@ -29,6 +30,9 @@ SMALL_BYTES = 1 << 16
 #: A larger constant that is more than twice the size of what it is made of is not written out.
 EXPANDED_BYTES = 1 << 25
 
+#: MIGraphX holds what it computes with seven times over on the way, so this much at a time.
+BATCH_BYTES = 1 << 26
+
 #: More multiplications than this are left to a kernel: MIGraphX's ref target needs about 0.2 microseconds for each.
 MULTIPLICATIONS = 1 << 20
 
@@ -40,8 +44,8 @@ def fold_constants(program: Program, evaluate: Evaluate, keep: Collection[str] =
 
     Every constant that something not constant reads becomes a literal, except broadcasts, large slices, and transposes
     of a large constant that others read as well: those stay views, of a literal. All modules that MIGraphX interprets
-    (main, and those of `if` and `loop`) take part. The program is only ever run once, and not at all where reshaping is
-    all there is to do.
+    (main, and those of `if` and `loop`) take part. Nothing is computed twice, and nothing at all where reshaping is all
+    there is to do; constants of more than `BATCH_BYTES` are computed a part at a time.
 
     Args:
         program: a parsed program; its recorded shapes must be MIGraphX's own.
@@ -112,7 +116,7 @@ class _Plan:
     def literals(self, evaluate: Evaluate) -> dict[str, Literal]:
         """The new literals by the id of the value they replace."""
         computed = [value for value in dict.fromkeys(self.sources.values()) if not self._constants[value].literal]
-        data = dict(zip(computed, self._evaluate(computed, evaluate), strict=True)) if computed else {}
+        data = self._evaluate(computed, evaluate) if computed else {}
         literals = {}
         for value, source in self.sources.items():
             literal = self._constants[source].literal
@@ -155,22 +159,66 @@ class _Plan:
             return None
         return instruction
 
-    def _evaluate(self, values: list[str], evaluate: Evaluate) -> list[bytes]:
+    def _evaluate(self, values: list[str], evaluate: Evaluate) -> dict[str, bytes]:
         """The bytes of constants, in the layout the program recorded for them."""
-        needed, pending = set(values), list(values)
+        data: dict[str, bytes] = {}
+        for batch, needed in self._batches(values):
+            body = [instruction for value, instruction in self._constants.items() if value in needed]
+            result = Instruction("@return", "@return", Shape("tuple_type"), inputs=tuple(batch))
+            main = Module("main", (*body, result))
+            outputs = evaluate(
+                write_program(Program(self._program.version, self._program.migraphx_version, {"main": main}))
+            )
+            if len(outputs) != len(batch):
+                raise FormatError(f"MIGraphX gave {len(outputs)} values for {len(batch)} constants")
+            for value, output in zip(batch, outputs, strict=True):
+                data[value] = _laid_out(output, self._constants[value])
+            for instruction in body:
+                if instruction.literal is not None:
+                    let_go(instruction.literal.data)
+        return data
+
+    def _batches(self, values: list[str]) -> Iterator[tuple[list[str], set[str]]]:
+        """Values to compute together, and all that they are computed from; nothing but literals is in two batches."""
+        everything = self._cone(*values)
+        if sum(_size(self._constants[value].shape) for value in everything) <= BATCH_BYTES:
+            yield values, everything
+            return
+        batch: list[str] = []
+        needed: set[str] = set()
+        size = 0
+        for group, cone in self._groups(values):
+            size += sum(_size(self._constants[value].shape) for value in cone - needed)
+            if batch and size > BATCH_BYTES:
+                yield batch, needed
+                batch, needed = [], set()
+                size = sum(_size(self._constants[value].shape) for value in cone)
+            batch += group
+            needed |= cone
+        yield batch, needed
+
+    def _groups(self, values: list[str]) -> Iterator[tuple[list[str], set[str]]]:
+        """Values that have something computed in common, and their cones."""
+        groups: dict[int, tuple[list[str], set[str]]] = {}
+        owner: dict[str, int] = {}
+        for number, value in enumerate(values):
+            group, cone = [value], self._cone(value)
+            computed = {each for each in cone if self._constants[each].literal is None}
+            for other in {owner[each] for each in computed if each in owner}:
+                others, theirs = groups.pop(other)
+                group, cone = others + group, cone | theirs
+            groups[number] = (group, cone)
+            owner.update(dict.fromkeys((each for each in cone if self._constants[each].literal is None), number))
+        yield from groups.values()
+
+    def _cone(self, *values: str) -> set[str]:
+        """Constants and all that they are computed from."""
+        cone, pending = set(values), list(values)
         while pending:
-            fresh = [value for value in self._constants[pending.pop()].inputs if value not in needed]
-            needed.update(fresh)
+            fresh = [each for each in self._constants[pending.pop()].inputs if each not in cone]
+            cone.update(fresh)
             pending += fresh
-        body = [instruction for value, instruction in self._constants.items() if value in needed]
-        result = Instruction("@return", "@return", Shape("tuple_type"), inputs=tuple(values))
-        main = Module("main", (*body, result))
-        outputs = evaluate(
-            write_program(Program(self._program.version, self._program.migraphx_version, {"main": main}))
-        )
-        if len(outputs) != len(values):
-            raise FormatError(f"MIGraphX gave {len(outputs)} values for {len(values)} constants")
-        return [_laid_out(output, self._constants[value]) for value, output in zip(values, outputs, strict=True)]
+        return cone
 
 
 def _interpreted_modules(program: Program) -> set[str]:

@@ -10,9 +10,6 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-
 from iree_migraphx.ir.edit import unique_ids
 from iree_migraphx.ir.model import Instruction, Literal, Program, Shape
 
@@ -98,11 +95,13 @@ def _strips(weights: Instruction, ids: Iterator[str]) -> list[Instruction]:
     else:
         filters, *rest = array.shape
         strips = array.reshape(filters // TILE, TILE, *rest).transpose(0, 3, 4, 2, 1)
-    memory: npt.NDArray[np.float32] = np.ascontiguousarray(strips)
-    shape = Shape.standard_of("float_type", memory.shape)
-    literal = Instruction(next(ids), "@literal", shape, literal=Literal(shape, memory.tobytes()))
+    shape = Shape.standard_of("float_type", strips.shape)
+    # The strips are written out where a kernel gets them, and not at all where none does.
+    strides = tuple(stride // array.itemsize for stride in strips.strides)
+    stored = Literal(Shape("float_type", strips.shape, strides), weights.literal.data)
+    literal = Instruction(next(ids), "@literal", shape, literal=stored)
     order = _order(array.ndim)
-    lens = tuple(memory.shape[axis] for axis in order)
+    lens = tuple(strips.shape[axis] for axis in order)
     strides = tuple(shape.strides[axis] for axis in order)
     fields = {"permutation": list(order)}
     back = Instruction(next(ids), "transpose", Shape("float_type", lens, strides), fields, (literal.id,))

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iree_migraphx.binding import shape
+from iree_migraphx.binding.snapshots import let_go
 from iree_migraphx.errors import KernelError, Reason, Refusal
 from iree_migraphx.ir.layout import as_stored, physical_axes
 from iree_migraphx.ir.model import Literal, Shape
@@ -68,6 +69,7 @@ class Placeholder:
         digest = hashlib.sha256(kernel.vmfb)
         for index, literal in sorted(constants.items()):
             self._constants[index] = constant = self._kernel.constant(index, laid_out(literal, operands[index]))
+            let_go(literal.data)
             digest.update(index.to_bytes(8, "little"))
             digest.update(constant.memory.data)
         self.name = f"{symbol}_{digest.hexdigest()[:20]}{'_scratch' if scratch else ''}"

@@ -85,6 +85,23 @@ def test_a_batch_norm_becomes_two_constants_in_one_evaluation() -> None:
     assert fold_constants(folded, never) is folded
 
 
+def test_large_constants_are_computed_a_part_at_a_time_and_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of y, a, b and c the first two have s in common; all but c read the literal u."""
+    lines = [literal("u", 1.5 * X), literal("w", X**2), param("x")]
+    lines += [op("s", "sqrt", "w"), op("a", "mul", "s", "u"), op("b", "add", "u", "u"), op("c", "neg", "w")]
+    lines += [op("y", "add", "s", "u"), op("r", "mul", "x", "b"), *(op(f"r{v}", "mul", "x", v) for v in "acy")]
+    whole = recorded(program(*lines, result("r", "ra", "rc", "ry")))
+    monkeypatch.setattr(constants, "BATCH_BYTES", 1)
+    evaluate = Calls()
+    folded = fold_constants(whole, evaluate)
+    computed = [
+        [i.name for i in read_program(each).main.instructions if i.name[0] != "@"] for each in evaluate.programs
+    ]
+    assert sorted(map(sorted, computed)) == [["add"], ["add", "mul", "sqrt"], ["neg"]]
+    assert set(names(folded)) == {"@literal", "@param", "mul", "@return"}
+    same_bits(folded, whole, x=X)
+
+
 def test_a_broadcast_scalar_stays_a_scalar() -> None:
     whole = recorded(
         program(
