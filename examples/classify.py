@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx_inputs
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 import iree_migraphx as migraphx
+from iree_migraphx.cli.lengths import read_face
 from iree_migraphx.errors import InputError, IreeMigraphxError
 
 Array = npt.NDArray[Any]
@@ -48,21 +48,22 @@ def top(chances: Array, count: int) -> list[int]:
     return [int(index) for index in np.argsort(-chances, kind="stable")[:count]]
 
 
-def _image_input(model: onnx_inputs.Model, size: Sequence[int] | None) -> tuple[str, tuple[int, int]]:
+def _image_input(model: Path, size: Sequence[int] | None) -> tuple[str, tuple[int, int]]:
     """The name of the input, and the height and width to give it.
 
     Raises:
         InputError: the model is no image classifier, or lengths are missing.
     """
-    if len(model.inputs) != 1:
-        raise InputError(f"{model.path} has {len(model.inputs)} inputs; an image classifier has one")
-    (taken,) = model.inputs
-    if taken.dims is None or len(taken.dims) != 4 or taken.dims[1] not in (3, None):
-        raise InputError(f"the input {taken.name} has the lengths {taken.dims}; an image's are batch, 3, height, width")
-    height, width = size or taken.dims[2:]
-    if height is None or width is None:
-        raise InputError(f"the model leaves height and width of {taken.name} open; give --size HEIGHT WIDTH")
-    return taken.name, (height, width)
+    inputs = read_face(model).inputs
+    if len(inputs) != 1:
+        raise InputError(f"{model} has {len(inputs)} inputs; an image classifier has one")
+    ((name, lens),) = inputs.items()
+    if lens is None or len(lens) != 4 or (isinstance(lens[1], int) and lens[1] != 3):
+        raise InputError(f"the input {name} has the lengths {lens}; an image's are batch, 3, height, width")
+    height, width = size or lens[2:]
+    if not (isinstance(height, int) and isinstance(width, int)):
+        raise InputError(f"the model leaves height and width of {name} open; give --size HEIGHT WIDTH")
+    return name, (height, width)
 
 
 def _labels(path: Path | None, classes: int) -> list[str]:
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--target", default="ref", help="MIGraphX's target: ref (default) or gpu")
     given = parser.parse_args(argv)
     try:
-        name, size = _image_input(onnx_inputs.read_model(given.model), given.size)
+        name, size = _image_input(given.model, given.size)
         pictures = [prepare(Image.open(path), size, given.mean, given.deviation) for path in given.picture]
         program = migraphx.parse_onnx(str(given.model), map_input_dims={name: [1, 3, *size]})
         program.compile(migraphx.get_target(given.target))

@@ -1,16 +1,13 @@
-"""The same run in onnxruntime, and how far the results are apart."""
+"""How far results are from onnxruntime's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from iree_migraphx.errors import InputError, IreeMigraphxError
 
 
 @dataclass(frozen=True)
@@ -42,40 +39,6 @@ class Difference:
             f"check {self.name}: {'ok' if self.passes else 'FAILED'}, max. difference {self.absolute:.3g}, "
             f"relative {self.relative:.3g} (tolerance {self.tolerance:g})"
         )
-
-
-def reference(path: Path, values: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-    """Run a model in onnxruntime, on the CPU.
-
-    Raises:
-        InputError: onnxruntime is not installed.
-        IreeMigraphxError: it can't run the model.
-    """
-    ort = require_onnxruntime()
-    try:
-        session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        ranks = {taken.name: len(taken.shape) for taken in session.get_inputs()}
-        # A scalar has one dimension in MIGraphX.
-        feed = {name: value if ranks[name] else value.reshape(()) for name, value in values.items()}
-        results: list[npt.NDArray[Any]] = session.run(None, feed)
-    except Exception as error:  # its exceptions have no common base
-        raise IreeMigraphxError(f"--check: onnxruntime can't run {path}: {str(error).splitlines()[0]}") from error
-    return results
-
-
-def require_onnxruntime() -> Any:
-    """The module onnxruntime.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    try:
-        import onnxruntime  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise InputError("--check needs onnxruntime; `pip install onnxruntime`") from error
-    # Its warnings about the model are not about this run.
-    onnxruntime.set_default_logger_severity(3)
-    return onnxruntime
 
 
 def compare(

@@ -4,25 +4,30 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import errno
+import io
 import json
 import os
-import signal
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import onnx_check
-import onnx_inputs
 
 import iree_migraphx as migraphx
+from iree_migraphx.binding.onnx_model import Face
+from iree_migraphx.cli.job import default_target
+from iree_migraphx.cli.lengths import check_dims, is_open, parse_dims, read_face
+from iree_migraphx.cli.model import Model
+from iree_migraphx.cli.onnx_reference import in_onnxruntime, require_onnxruntime
+from iree_migraphx.cli.output import OutputFile
+from iree_migraphx.cli.parser import natural
+from iree_migraphx.cli.run import ended_by_interrupt
+from iree_migraphx.cli.values import Values, all_values, load_values
 from iree_migraphx.errors import (
     CompilerNotFoundError,
     InputError,
@@ -30,8 +35,8 @@ from iree_migraphx.errors import (
     LibraryNotFoundError,
     MigraphxError,
     OptionError,
-    TargetError,
 )
+from iree_migraphx.kernels.targets import parse_target
 from iree_migraphx.options import Options
 from iree_migraphx.report import Report
 
@@ -94,12 +99,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=FILE.npy",
         help="value of an input (default: made from --seed); may be repeated",
     )
-    add("--seed", type=_natural, default=0, help="for the inputs that are made up (default: 0)")
+    add("--seed", type=natural, default=0, help="for the inputs that are made up (default: 0)")
     add("--output", type=Path, metavar="FILE.npz", help="write the outputs here, by their names")
     add("--report", type=Path, metavar="FILE.json", help="write the report here (docs/report.md tells its form)")
     add(
         "--iterations",
-        type=_natural,
+        type=natural,
         default=0,
         metavar="N",
         help="after a first run, run N times and print the median (default: 0, the first run is all)",
@@ -109,33 +114,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _natural(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
-    return int(text)
-
-
 def _command(arguments: argparse.Namespace) -> int:
     # What can be wrong with the arguments is said before anything that takes long.
     options = Options.resolve(disable=True) if arguments.no_iree else Options.resolve()
-    report_file, output_file = _writable(arguments.report), _writable(arguments.output)
+    report_file, output_file = OutputFile.checked(arguments.report), OutputFile.checked(arguments.output)
     if arguments.check:
-        onnx_check.require_onnxruntime()
-    target = _target(arguments.target)
+        require_onnxruntime("--check")
+    target = default_target(arguments.target)
     for arch in arguments.arch:
-        _require_arch(arch)
+        parse_target(arch)
     versions = _versions(options, needs_compiler=bool(arguments.arch))
-    model = onnx_inputs.read_model(arguments.model)
-    dims = onnx_inputs.parse_input_dims(arguments.input_dim, model)
+    path, face, dims = arguments.model, read_face(arguments.model), parse_dims(arguments.input_dim)
+    check_dims(dims, face.inputs)
 
     started = time.perf_counter()
-    program = _parse(model, dims)
+    program = _parse(path, face, dims)
     _say(f"{versions}; target {target.name}")
-    _say(f"{model.path.name}: parsed in {_seconds(time.perf_counter() - started)}")
-    shapes = program.get_parameter_shapes()
-    for note in onnx_inputs.unset_dims_notes(model, shapes, dims):
+    _say(f"{path.name}: parsed in {_seconds(time.perf_counter() - started)}")
+    for note in Model(path, program, "onnx", inputs=face.inputs, given=frozenset(dims)).notes():
         _say(f"note: {note}")
-    values = _values(arguments, shapes)
+    values = _values(arguments, program.get_parameter_shapes())
 
     started = time.perf_counter()
     compiled = migraphx.compile(program, target, options=options)
@@ -145,14 +143,15 @@ def _command(arguments: argparse.Namespace) -> int:
     _show(report)
     _say(f"compiled in {_seconds(took)}; {_who(report)}")
     run = _run(compiled, values, arguments.iterations)
-    names = _output_names(model, run.outputs)
+    names = face.outputs if len(face.outputs) == len(run.outputs) else [f"output_{i}" for i in range(len(run.outputs))]
     for name, output in zip(names, run.outputs, strict=True):
         _say(f"output {name}: {output.dtype} {'x'.join(map(str, output.shape))}")
     _say(run.timings())
-    agrees = not arguments.check or _check(model, values, names, run, report)
+    agrees = not arguments.check or _check(path, values, names, run, report)
     if output_file is not None:
-        arrays = dict(zip(names, run.outputs, strict=True))
-        output_file.write(lambda stream: np.savez(stream, **arrays))  # type: ignore[arg-type]
+        stream = io.BytesIO()
+        np.savez(stream, **dict(zip(names, run.outputs, strict=True)))  # type: ignore[arg-type]
+        output_file.write(stream.getvalue())
 
     checks = []
     for arch in arguments.arch:
@@ -162,24 +161,8 @@ def _command(arguments: argparse.Namespace) -> int:
         _say(f"IREE's kernels of {checks[-1].swapped} of {checks[-1].eligible} subgraphs can be launched on {arch}")
     if report_file is not None:
         text = json.dumps({**report.to_json(), "checks": [each.to_json() for each in checks]}, indent=1) + "\n"
-        report_file.write(lambda stream: stream.write(text.encode()))
+        report_file.write(text.encode())
     return 0 if agrees else 1
-
-
-def _target(name: str | None) -> migraphx.target:
-    if name is not None:
-        return migraphx.get_target(name)
-    # The device of AMD's kernel driver: Debian's MIGraphX has the gpu target on machines without a GPU as well.
-    if os.access("/dev/kfd", os.R_OK | os.W_OK):
-        with contextlib.suppress(TargetError):
-            return migraphx.get_target("gpu")
-    return migraphx.get_target("ref")
-
-
-def _require_arch(name: str) -> None:
-    from iree_migraphx.kernels.targets import parse_target
-
-    parse_target(name)
 
 
 def _versions(options: Options, needs_compiler: bool) -> str:
@@ -196,28 +179,25 @@ def _versions(options: Options, needs_compiler: bool) -> str:
         return f"{versions}, no IREE compiler"
 
 
-def _parse(model: onnx_inputs.Model, dims: Mapping[str, Sequence[int]]) -> migraphx.program:
+def _parse(path: Path, face: Face, dims: Mapping[str, Sequence[int]]) -> migraphx.program:
     try:
-        return migraphx.parse_onnx(model.path, default_dim_value=1, map_input_dims=dims)
+        return migraphx.parse_onnx(path, default_dim_value=1, map_input_dims=dims)
     except MigraphxError as error:
-        open_ones = [tensor.name for tensor in model.inputs if tensor.is_open and tensor.name not in dims]
+        open_ones = [name for name, lens in face.inputs.items() if is_open(lens) and name not in dims]
         hint = (
             f". Lengths that the model leaves open, in {', '.join(open_ones)}, were taken as 1; --input-dim sets them"
         )
         raise InputError(f"{error}{hint if open_ones else ''}") from error
 
 
-def _values(arguments: argparse.Namespace, shapes: Mapping[str, migraphx.shape]) -> onnx_inputs.Values:
-    from iree_migraphx.binding.inputs import bind
-
-    values = onnx_inputs.load_values(arguments.input, shapes)
-    rng = np.random.default_rng(arguments.seed)
-    for name, shape in shapes.items():
-        # Made in any case, so that a value from a file does not change those of the other inputs.
-        made = onnx_inputs.generate(shape, rng)
-        values.setdefault(name, made)
-    bind(shapes, values)  # says what is wrong with a value before the compile, not after it
-    return values
+def _values(arguments: argparse.Namespace, shapes: Mapping[str, migraphx.shape]) -> Values:
+    words = []
+    for text in arguments.input:
+        name, equals, file = text.rpartition("=")
+        if not (name and equals and file):
+            raise InputError(f"--input {text!r} is not of the form name=file.npy")
+        words += [f"@{name}", file]
+    return all_values(load_values(words, shapes), shapes, arguments.seed)
 
 
 @dataclass(frozen=True)
@@ -244,9 +224,9 @@ class Run:
         )
 
 
-def _run(program: migraphx.program, values: onnx_inputs.Values, iterations: int) -> Run:
+def _run(program: migraphx.program, values: Values, iterations: int) -> Run:
     seconds = []
-    with _ended_by_interrupt():
+    with ended_by_interrupt():
         for _ in range(1 + iterations):
             started = time.perf_counter()
             results = program.run(values)
@@ -255,25 +235,8 @@ def _run(program: migraphx.program, values: onnx_inputs.Values, iterations: int)
     return Run(outputs, seconds[0], seconds[1:])
 
 
-@contextlib.contextmanager
-def _ended_by_interrupt() -> Iterator[None]:
-    """Let Ctrl-C end the process at once: inside MIGraphX, Python would notice it only after the run."""
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _output_names(model: onnx_inputs.Model, outputs: Sequence[object]) -> list[str]:
-    names = [tensor.name for tensor in model.outputs]
-    return names if len(names) == len(outputs) else [f"output_{index}" for index in range(len(outputs))]
-
-
-def _check(
-    model: onnx_inputs.Model, values: onnx_inputs.Values, names: Sequence[str], run: Run, report: Report
-) -> bool:
-    differences = onnx_check.compare(names, run.outputs, onnx_check.reference(model.path, values))
+def _check(path: Path, values: Values, names: Sequence[str], run: Run, report: Report) -> bool:
+    differences = onnx_check.compare(names, run.outputs, in_onnxruntime(path, values))
     for difference in differences:
         _say(str(difference))
     agrees = all(difference.passes for difference in differences)
@@ -306,48 +269,6 @@ def _seconds(seconds: float) -> str:
 
 def _say(text: str) -> None:
     print(text, flush=True)
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file to be written at the end: as a whole, or not at all."""
-
-    path: Path
-
-    def write(self, write: Callable[[IO[bytes]], object]) -> None:
-        """Write it.
-
-        Raises:
-            IreeMigraphxError: the disk is full, or not ours any more.
-        """
-        try:
-            if self.path.exists() and not self.path.is_file():  # a pipe or a device
-                with open(self.path, "wb") as stream:
-                    write(stream)
-                return
-            with tempfile.TemporaryDirectory(prefix=".run_onnx-", dir=self.path.parent) as folder:
-                whole = Path(folder, self.path.name)
-                with open(whole, "wb") as stream:
-                    write(stream)
-                whole.replace(self.path)
-        except OSError as error:
-            raise IreeMigraphxError(f"can't write {self.path}: {error.strerror}") from error
-
-
-def _writable(path: Path | None) -> _File | None:
-    if path is None:
-        return None
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if path.exists():
-            open(path, "ab").close()
-        if not path.exists() or path.is_file():
-            with tempfile.TemporaryFile(dir=path.parent):
-                pass
-    except OSError as error:
-        raise InputError(f"can't write {path}: {error.strerror}") from error
-    return _File(path)
 
 
 if __name__ == "__main__":

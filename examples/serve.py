@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_inputs
 
 import iree_migraphx as migraphx
-from iree_migraphx.errors import InputError, IreeMigraphxError
+from iree_migraphx.cli.lengths import check_dims, parse_dims, read_face
+from iree_migraphx.errors import InputError, IreeMigraphxError, OptionError
 
 #: Bytes of a request's body that are taken.
 LARGEST = 1 << 30
@@ -42,11 +42,11 @@ class Service:
     """
 
     def __init__(self, model: Path, input_dims: Sequence[str] = (), target: str = "ref") -> None:
-        face = onnx_inputs.read_model(model)
-        dims = onnx_inputs.parse_input_dims(input_dims, face)
+        face, dims = read_face(model), parse_dims(input_dims)
+        check_dims(dims, face.inputs)
         self.program = migraphx.parse_onnx(str(model), map_input_dims=dims)
         self.program.compile(migraphx.get_target(target))
-        self.names = [output.name for output in face.outputs]
+        self.names = face.outputs
         self._turn = threading.Lock() if target == "gpu" else contextlib.nullcontext()
 
     def run(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     try:
         server = Server((given.host, given.port), Service(given.model, given.input_dim, given.target))
-    except (InputError, OSError) as error:
+    except (InputError, OptionError, OSError) as error:
         print(f"serve.py: {error}", file=sys.stderr)
         return 2
     except IreeMigraphxError as error:

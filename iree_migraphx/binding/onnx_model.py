@@ -8,7 +8,8 @@ it needs no ONNX package, skips the weights' bytes, and leaves what it does not 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import NoReturn
 
 from iree_migraphx.errors import MigraphxError
@@ -64,26 +65,46 @@ def check_model(data: bytes | memoryview, name: str) -> None:
         raise MigraphxError(f"MIGraphX can't read the {name}: {problem}") from None
 
 
-def model_inputs(data: bytes | memoryview) -> dict[str, tuple[int | str | None, ...] | None]:
-    """Inputs of a serialized ModelProto, without its weights, and their lengths.
+#: Of an input: a name or None for each length that the model leaves open, None where it has no rank.
+Lengths = tuple[int | str | None, ...] | None
 
-    A length is a name or None where the model leaves it open, which MIGraphX takes every length below 1 for
-    (onnx_parser.cpp); the lengths are None where the model does not even tell their number. Damaged data has no inputs.
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """What a model takes, its weights aside, and the names of what it gives.
+
+    Attributes:
+        inputs: their lengths. MIGraphX takes every length below 1 for an open one (onnx_parser.cpp).
     """
-    inputs: dict[str, tuple[int | str | None, ...] | None] = {}
+
+    inputs: Mapping[str, Lengths]
+    outputs: tuple[str, ...]
+
+
+def model_face(data: bytes | memoryview) -> Face | None:
+    """The face of a serialized ModelProto; None for what is none, or not a whole one."""
+    inputs: dict[str, Lengths] = {}
+    outputs: list[str] = []
     weights: set[str] = set()
     try:
-        for graph in _parts(data, 7):
+        graphs = list(_parts(data, 7))
+        for graph in graphs:
             for value in _parts(graph, 11):
-                names = [_text(name) for name in _parts(value, 1)]
-                inputs[names[-1] if names else ""] = _lengths(value)
+                inputs[_name(value)] = _lengths(value)
+            outputs += map(_name, _parts(graph, 12))
             weights.update(_text(name) for tensor in _parts(graph, 5) for name in _parts(tensor, 8))
     except _DamagedError:
-        return {}
-    return {name: lens for name, lens in inputs.items() if name not in weights}
+        return None
+    taken = {name: lens for name, lens in inputs.items() if name not in weights}
+    return Face(taken, tuple(outputs)) if graphs else None
 
 
-def _lengths(value: memoryview) -> tuple[int | str | None, ...] | None:
+def _name(value: memoryview) -> str:
+    """Of a ValueInfoProto."""
+    return next((_text(name) for name in _parts(value, 1)), "")
+
+
+def _lengths(value: memoryview) -> Lengths:
     """Of a ValueInfoProto: type (2), tensor_type (1), shape (2), dim (1)."""
     for kind in _parts(value, 2):
         for tensor in _parts(kind, 1):

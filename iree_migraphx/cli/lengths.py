@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iree_migraphx.config import did_you_mean
-from iree_migraphx.errors import OptionError
+from iree_migraphx.errors import InputError, OptionError
 
 if TYPE_CHECKING:
     from iree_migraphx.binding import dynamic_dimension
-
-#: Of an input of an ONNX file: a name or None for each length that the file leaves open, None where it has no rank.
-Lengths = tuple[int | str | None, ...] | None
+    from iree_migraphx.binding.onnx_model import Face, Lengths
 
 
 def is_open(lens: Lengths) -> bool:
@@ -24,16 +22,38 @@ def is_open(lens: Lengths) -> bool:
     return lens is None or not all(isinstance(length, int) for length in lens)
 
 
-def onnx_inputs(path: Path) -> dict[str, Lengths]:
-    """Inputs of an ONNX file and their lengths; none where the file is damaged."""
-    from iree_migraphx.binding.onnx_model import model_inputs
+def read_face(path: Path) -> Face:
+    """What an ONNX file takes and gives, without reading its weights.
 
+    Raises:
+        InputError: there is no such file, or no whole model in it.
+    """
+    from iree_migraphx.binding.onnx_model import model_face
+
+    require_file(path)
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         view = memoryview(data)
         try:
-            return model_inputs(view)
+            face = model_face(view)
         finally:
             view.release()
+    if face is None:
+        raise InputError(f"{path} is not an ONNX model, or only a part of one")
+    return face
+
+
+def require_file(path: Path) -> None:
+    """See that a model can be read and is not empty.
+
+    Raises:
+        InputError: it is not so.
+    """
+    try:
+        with open(path, "rb") as file:
+            if not file.read(1):
+                raise InputError(f"the model {path} is empty")
+    except OSError as error:
+        raise InputError(f"can't read the model {path}: {error.strerror}") from error
 
 
 def parse_dims(words: Iterable[str]) -> dict[str, list[int]]:

@@ -9,23 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iree_migraphx.cli.lengths import (
-    Lengths,
     check_dims,
     is_fixed,
     is_open,
     lengths_by_name,
-    onnx_inputs,
     parse_dims,
     parse_params,
     parse_range,
     parse_ranges,
+    read_face,
+    require_file,
     require_input,
 )
 from iree_migraphx.cli.parser import natural, positive
-from iree_migraphx.errors import InputError, OptionError
+from iree_migraphx.errors import OptionError
 
 if TYPE_CHECKING:
     from iree_migraphx.binding import dynamic_dimension, program
+    from iree_migraphx.binding.onnx_model import Lengths
 
 _SUFFIXES = {".onnx": "onnx", ".pb": "tf", ".json": "json"}
 
@@ -173,13 +174,13 @@ def read_model(arguments: argparse.Namespace) -> Model:
     kind = arguments.kind or _SUFFIXES.get(path.suffix, "migraphx")
     if arguments.trim_size and not arguments.trim:
         raise OptionError("--trim-size is how much --trim leaves; give both")
-    _require_file(path)
+    require_file(path)
     dims = parse_dims(arguments.input_dim)
     ranges = parse_ranges(arguments.dyn_input_dim, "--dyn-input-dim")
     params = parse_params(arguments.dim_param)
     inputs: Mapping[str, Lengths] = {}
     if kind == "onnx":
-        inputs = onnx_inputs(path)
+        inputs = read_face(path).inputs
         check_dims(dims, inputs)
         for name in ranges:
             require_input(name, inputs)
@@ -218,15 +219,6 @@ def _trimmed(model: program, arguments: argparse.Namespace) -> program:
     if program.targets:
         raise OptionError(f"{arguments.model} is compiled already, so --trim can't be")
     return binding.load_buffer(write_program(trimmed(program, arguments.trim, arguments.trim_size)))
-
-
-def _require_file(path: Path) -> None:
-    try:
-        with open(path, "rb") as file:
-            if not file.read(1):
-                raise InputError(f"the model {path} is empty")
-    except OSError as error:
-        raise InputError(f"can't read the model {path}: {error.strerror}") from error
 
 
 def _parse(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from iree_migraphx.cli.parser import natural
 from iree_migraphx.config import did_you_mean
-from iree_migraphx.errors import InputError, OptionError
+from iree_migraphx.errors import InputError, MigraphxError, OptionError
 
 if TYPE_CHECKING:
     from iree_migraphx.binding import shape
@@ -46,17 +46,30 @@ def check_values(arguments: argparse.Namespace, shapes: Mapping[str, shape]) -> 
         OptionError: no such input, or an input that is given twice.
         InputError: a file that can't be read, or has another shape or type.
     """
-    from iree_migraphx.binding.inputs import convert
-
     given: Values = {}
     for value in (0, 1):
         for name in getattr(arguments, f"fill{value}"):
             known = _require(name, shapes, given)
             given[name] = np.full(_lens(name, known), value, known.dtype)
-    for name, path in _files(arguments.load_arg):
-        known = _require(name, shapes, given)
-        given[name] = np.asarray(convert(name, known, _read(name, path)))
-    return given
+    return load_values(arguments.load_arg, shapes, given)
+
+
+def load_values(
+    words: Iterable[str], shapes: Mapping[str, shape], given: Mapping[str, npt.NDArray[Any]] | None = None
+) -> Values:
+    """Inputs from files, "@name" and the file in turn, beside those that are given already.
+
+    Raises:
+        OptionError: no such input, or one that is given twice.
+        InputError: a file that can't be read, or has another shape or type.
+    """
+    from iree_migraphx.binding.inputs import convert
+
+    values: Values = dict(given or {})
+    for name, path in _files(words):
+        known = _require(name, shapes, values)
+        values[name] = np.asarray(convert(name, known, _read(name, path)))
+    return values
 
 
 def all_values(given: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, shape], seed: int) -> Values:
@@ -116,7 +129,7 @@ def _require(name: str, shapes: Mapping[str, shape], given: Mapping[str, object]
         hint = did_you_mean(name, shapes) or f"; it has {', '.join(shapes) or 'none'}"
         raise OptionError(f"the model has no input {name!r}{hint}")
     if name in given:
-        raise OptionError(f"the input {name!r} is given twice, among --fill0, --fill1 and --load-arg")
+        raise OptionError(f"the input {name!r} is given twice")
     return shapes[name]
 
 
@@ -145,5 +158,5 @@ def _read(name: str, path: Path) -> Any:
             return np.lib.format.read_array(stream, allow_pickle=False)
     except OSError as error:
         raise InputError(f"can't read {path}, the value of {name}: {error.strerror}") from error
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, MigraphxError) as error:
         raise InputError(f"{path}, the value of {name}, is neither a .npy file nor MIGraphX's: {error}") from error

@@ -7,79 +7,38 @@ from collections.abc import Callable
 from typing import ParamSpec
 
 from iree_migraphx import binding
-from iree_migraphx.binding import (
-    CustomOp,
-    allocate_gpu,
-    argument,
-    argument_from_pointer,
-    capi,
-    create_argument,
-    dynamic_dimension,
-    fill_argument,
-    from_gpu,
-    generate_argument,
-    get_target,
-    gpu_sync,
-    instruction_ref,
-    library,
-    module,
-    op,
-    own_program,
-    own_target,
-    quantize_bf16,
-    quantize_fp8,
-    quantize_fp16,
-    quantize_int8,
-    register_custom_op,
-    save,
-    save_buffer,
-    shape,
-    target,
-    to_gpu,
-    to_official,
-)
+from iree_migraphx.binding import CustomOp as CustomOp
+from iree_migraphx.binding import allocate_gpu as allocate_gpu
+from iree_migraphx.binding import argument as argument
+from iree_migraphx.binding import argument_from_pointer as argument_from_pointer
+from iree_migraphx.binding import capi, library
+from iree_migraphx.binding import create_argument as create_argument
+from iree_migraphx.binding import dynamic_dimension as dynamic_dimension
+from iree_migraphx.binding import fill_argument as fill_argument
+from iree_migraphx.binding import from_gpu as from_gpu
+from iree_migraphx.binding import generate_argument as generate_argument
+from iree_migraphx.binding import get_target as get_target
+from iree_migraphx.binding import gpu_sync as gpu_sync
+from iree_migraphx.binding import instruction_ref as instruction_ref
+from iree_migraphx.binding import module as module
+from iree_migraphx.binding import op as op
+from iree_migraphx.binding import own_program as own_program
+from iree_migraphx.binding import own_target as own_target
+from iree_migraphx.binding import quantize_bf16 as quantize_bf16
+from iree_migraphx.binding import quantize_fp8 as quantize_fp8
+from iree_migraphx.binding import quantize_fp16 as quantize_fp16
+from iree_migraphx.binding import quantize_int8 as quantize_int8
+from iree_migraphx.binding import register_custom_op as register_custom_op
+from iree_migraphx.binding import save as save
+from iree_migraphx.binding import save_buffer as save_buffer
+from iree_migraphx.binding import shape as shape
+from iree_migraphx.binding import target as target
+from iree_migraphx.binding import to_gpu as to_gpu
+from iree_migraphx.binding import to_official as to_official
 from iree_migraphx.dropin.names import C_FUNCTIONS
 from iree_migraphx.options import Options
 
 _P = ParamSpec("_P")
-
-__all__ = [
-    "CustomOp",
-    "allocate_gpu",
-    "argument",
-    "argument_from_pointer",
-    "autocast_fp8",
-    "create_argument",
-    "dynamic_dimension",
-    "fill_argument",
-    "from_gpu",
-    "from_official",
-    "generate_argument",
-    "get_target",
-    "gpu_sync",
-    "instruction_ref",
-    "load",
-    "load_buffer",
-    "module",
-    "op",
-    "own_program",
-    "own_target",
-    "parse_onnx",
-    "parse_onnx_buffer",
-    "parse_tf",
-    "program",
-    "quantize_bf16",
-    "quantize_fp8",
-    "quantize_fp16",
-    "quantize_int8",
-    "register_custom_op",
-    "save",
-    "save_buffer",
-    "shape",
-    "target",
-    "to_gpu",
-    "to_official",
-]
 
 
 class program(binding.program):  # noqa: N801 -- the official name
@@ -160,4 +119,4 @@ def available() -> list[str]:
     missing = {name for name, function in C_FUNCTIONS.items() if not capi.has(function)}
     if "gpu" not in library.known_targets():
         missing.update(("allocate_gpu", "from_gpu", "gpu_sync", "to_gpu"))
-    return [name for name in __all__ if name not in missing]
+    return [name for name in binding.__all__ if name not in missing]

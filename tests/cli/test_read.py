@@ -8,7 +8,8 @@ import pytest
 from onnx import TensorProto, helper
 
 import iree_migraphx as migraphx
-from iree_migraphx.cli.lengths import parse_dims
+from iree_migraphx.binding.onnx_model import Face, model_face
+from iree_migraphx.cli.lengths import parse_dims, read_face
 from iree_migraphx.errors import OptionError
 from splice.models import convolutions
 
@@ -163,10 +164,13 @@ def test_lengths_in_one_word_or_several():
         parse_dims(["@a", "1.5"])
 
 
-def test_inputs_are_those_without_weights(model, open_model):
-    from iree_migraphx.binding.onnx_model import model_inputs
+def test_the_face_of_a_model(model, open_model):
+    assert model_face(open_model.read_bytes()) == Face({"x": ("n", 3)}, ("y",))
+    assert model_face(convolutions()) == Face({"x": (1, 4, 12, 12)}, ("r0",))
+    assert np.prod(read_face(model).inputs["x"]) == 576
 
-    assert model_inputs(open_model.read_bytes()) == {"x": ("n", 3)}
-    assert model_inputs(convolutions()) == {"x": (1, 4, 12, 12)}
-    assert model_inputs(b"\xff\xff") == {}
-    assert np.prod(model_inputs(model.read_bytes())["x"]) == 576
+
+def test_what_is_no_whole_model(command, model, tmp_path):
+    for data in (model.read_bytes()[:-1], b"this is not a model", b"\x08\x08"):
+        (tmp_path / "part.onnx").write_bytes(data)
+        assert "is not an ONNX model, or only a part of one" in command("read", tmp_path / "part.onnx", status=2)[1]

@@ -8,8 +8,10 @@ import re
 from pathlib import Path
 
 import numpy as np
-import onnx_check
 import pytest
+import run_onnx
+
+from iree_migraphx.cli.onnx_reference import in_onnxruntime
 
 from .conftest import Command
 
@@ -48,7 +50,7 @@ def test_writes_outputs_and_report(command: Command, conv_model: Path, tmp_path:
     np.save(tmp_path / "x.npy", given)
     files = ("--output", tmp_path / "out.npz", "--report", tmp_path / "report.json")
     assert command(conv_model, *DIMS, "--input", f"x={tmp_path / 'x.npy'}", *files).code == 0
-    (expected,) = onnx_check.reference(conv_model, {"x": given})
+    (expected,) = in_onnxruntime(conv_model, {"x": given})
     np.testing.assert_allclose(np.load(tmp_path / "out.npz")["y"], expected, rtol=1e-5, atol=1e-5)
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["format"] == 1
@@ -92,8 +94,8 @@ def test_made_up_integers_are_valid_indices(command: Command, lookup_model: Path
 
 
 def test_another_answer_fails_the_check(command: Command, conv_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = onnx_check.reference
-    monkeypatch.setattr(onnx_check, "reference", lambda *given: [1.01 * value for value in right(*given)])
+    right = in_onnxruntime
+    monkeypatch.setattr(run_onnx, "in_onnxruntime", lambda *given: [1.01 * value for value in right(*given)])
     ended = command(conv_model, *DIMS, "--check")
     assert ended.code == 1
     assert re.search(r"^check y: FAILED, max. difference \S+, relative 0.0099", ended.out, re.M)

@@ -15,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import onnx_check
 import pytest
 import serve
+
+from iree_migraphx.cli.onnx_reference import in_onnxruntime
 
 from .conftest import EXAMPLES
 
@@ -53,7 +54,7 @@ def test_every_request_gets_its_own_answer(address: str, conv_model: Path) -> No
         answers = list(pool.map(lambda x: request(f"{address}/run", packed(x=x)), given))
     for x, (status, body) in zip(given, answers, strict=True):
         assert status == 200
-        (expected,) = onnx_check.reference(conv_model, {"x": x})
+        (expected,) = in_onnxruntime(conv_model, {"x": x})
         np.testing.assert_allclose(np.load(io.BytesIO(body))["y"], expected, rtol=1e-5, atol=1e-5)
 
 
