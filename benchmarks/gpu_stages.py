@@ -3,7 +3,7 @@
     VIRTUAL_HIP_KERNELS= .root/venv/bin/python-virtual-gpu benchmarks/gpu_stages.py [--models light_resnet50] [--runs 2]
 
 `capture` is MIGraphX's optimisation and fusion, `migraphx` its whole compile with our kernels' places in the program,
-which is to take half as long at most: constants are folded by then. `plain` is MIGraphX's compile alone.
+which is to take half as long at most: constants are folded by then. `plain` is MIGraphX's compile without us.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import iree_migraphx as migraphx
 import models
+from iree_migraphx import binding
 
 MIGRAPHX = ("capture", "migraphx")
 
@@ -23,8 +24,9 @@ MIGRAPHX = ("capture", "migraphx")
 def measured(name: str, cache: Path) -> tuple[dict[str, float], float, str]:
     """Seconds by stage, seconds of MIGraphX alone, and what became of the subgraphs."""
     model = models.find(name)
-    program = migraphx.parse_onnx(str(model.path), map_input_dims={key: list(lens) for key, lens in model.lens.items()})
-    target = migraphx.get_target("gpu")
+    lens = {key: list(each) for key, each in model.lens.items()}
+    program = binding.parse_onnx(str(model.path), map_input_dims=lens)
+    target = binding.get_target("gpu")
     plain = program.copy()
     start = time.perf_counter()
     plain.compile(target, offload_copy=False)

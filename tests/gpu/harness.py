@@ -19,7 +19,7 @@ from iree_migraphx.partition.subgraph import Subgraph
 from iree_migraphx.splice import gpu
 from programs import kernels_of, strided
 from virtual_hip.device import KernelSpec, VirtualDevice
-from virtual_hip.host import specs
+from virtual_hip.host import Observer, specs
 
 
 @dataclass
@@ -50,8 +50,9 @@ def compiled(
     offload_copy: bool = False,
     compute: bool = True,
     eligible: str | None = "all",
+    observing: Callable[[Subgraph], Observer] | None = None,
 ) -> Compiled:
-    """Compile with IREE's kernels for the device, and tell the device what they compute."""
+    """Compile with IREE's kernels for the device, and tell it what they compute, and `observing` what they did."""
     program = binding.parse_onnx_buffer(source) if isinstance(source, bytes) else source
     tried: list[tuple[Sequence[Subgraph], Mapping[str, GpuKernel | GpuSequence]]] = [((), {})]
     original = gpu.compile_gpu
@@ -68,7 +69,7 @@ def compiled(
         done = pipeline.compile(program, binding.get_target("gpu"), offload_copy, options=Options(**settings))
     result = Compiled(done, *tried[-1])
     if compute:
-        register(device, result.subgraphs, result.kernels, options)
+        register(device, result.subgraphs, result.kernels, options, observing)
         register_migraphx(device, result.instructions())
     return result
 
@@ -78,15 +79,17 @@ def register(
     subgraphs: Sequence[Subgraph],
     kernels: Mapping[str, GpuKernel | GpuSequence],
     options: Options,
+    observing: Callable[[Subgraph], Observer] | None = None,
 ) -> None:
     wanted = {subgraph.key: alone(subgraph) for subgraph in subgraphs if subgraph.key in kernels}
     hosts = kernels_of([each for subgraphs in wanted.values() for each in subgraphs], Form.OPERANDS, options)
+    whole = {subgraph.key: subgraph for subgraph in subgraphs}
     for key, parts in wanted.items():
         computed = [hosts[part.key].kernel for part in parts]
         assert all(isinstance(host, HostKernel) for host in computed), computed
         arguments = [*(p.shape for p in parts[0].parameters), *(part.result_shape for part in parts)]
-        kernel = kernels[key]
-        for symbol, spec in specs(computed, kernel, arguments).items():
+        kernel, observer = kernels[key], observing(whole[key]) if observing is not None else None
+        for symbol, spec in specs(computed, kernel, arguments, observer).items():
             device.register(symbol, spec, kernel.code_object)
 
 

@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 
 from capture.fused import captured, fusion, standard
+from gpu import harness
+from gpu.by_ref import ByRef
 from gpu.harness import compiled, run_on_device
 from gpu.test_choice import DOT
 from gpu.test_results import compile_as_captured
 from iree_migraphx import binding
 from iree_migraphx.errors import Reason
 from iree_migraphx.kernels.model import Copy, Fill, GpuSequence, Region
+from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.splice import gpu, gpu_sequence
-from programs import Builder, inputs_of, loaded, on_ref
+from programs import Builder, inputs_of, kernels_of, loaded, on_ref
 from virtual_hip.device import KernelSpec
+from virtual_hip.host import specs
 
 LENS = {"x": (16, 64), "w": (64, 32), "v": (32, 16)}
 FORMS = {0: (16, 64), 1: (64, 32), 2: (32, 16), 3: (16, 16), 4: (16, 32)}
@@ -106,6 +110,40 @@ def test_fills_copies_and_parts_of_buffers(virtual_device, kernel_options, monke
     done.kernels = made[-1]
     assert_right(plain, done, virtual_device, False)
     assert_right(plain, replaced_by_file(done), virtual_device, False)
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_a_sequence_is_computed_and_checked_as_a_whole(virtual_device, kernel_options, monkeypatch, more):
+    """By the harness, as it is for whole models."""
+    original, by_ref = gpu.compile_gpu, ByRef()
+    made = []
+
+    def watched(program, subgraphs, kernels, **how):
+        made.append({key: with_more_steps(kernel) if more else kernel for key, kernel in kernels.items()})
+        return original(program, subgraphs, made[-1], **how)
+
+    monkeypatch.setattr(gpu, "compile_gpu", watched)
+    plain, done = compile_as_captured(two_dots(), monkeypatch, kernel_options, virtual_device, compute=False)
+    harness.register(virtual_device, done.subgraphs, made[-1], kernel_options, by_ref.observing)
+    inputs = inputs_of(plain)
+    (actual,) = run_on_device(done, virtual_device, inputs, False)
+    np.testing.assert_array_equal(actual, on_ref(plain, inputs)[0])
+    assert (by_ref.checked, by_ref.whole, by_ref.wrong) == (1, 1, [])
+
+
+def test_a_buffer_between_launches_over_an_operand_is_seen(virtual_device, kernel_options, monkeypatch):
+    """The second launch's own operand is not what it was when the first one began."""
+    _, done = compile_as_captured(two_dots(), monkeypatch, kernel_options, virtual_device, compute=False)
+    (subgraph,), by_ref = done.subgraphs, ByRef()
+    kernel = done.kernels[subgraph.key]
+    shapes = [*(parameter.shape for parameter in subgraph.parameters), subgraph.result_shape]
+    hosts = kernels_of([subgraph], Form.OPERANDS, kernel_options)
+    made = specs([hosts[subgraph.key].kernel], kernel, shapes, by_ref.observing(subgraph))
+    places = {index: np.ones(1 << 12, np.float32).view(np.uint8) for index in range(5)}
+    places[BETWEEN] = places[0]
+    for launch in kernel.launches:
+        made[launch.symbol].compute([places[region.buffer][: region.size] for region in launch.pointers])
+    assert len(by_ref.wrong) == 1
 
 
 def replaced_by_file(done):
