@@ -119,4 +119,4 @@ def available() -> list[str]:
     missing = {name for name, function in C_FUNCTIONS.items() if not capi.has(function)}
     if "gpu" not in library.known_targets():
         missing.update(("allocate_gpu", "from_gpu", "gpu_sync", "to_gpu"))
-    return [name for name in binding.__all__ if name not in missing]
+    return [name for name in binding.__all__ if name in globals() and name not in missing]
