@@ -282,6 +282,22 @@ run_virtual_gpu() {
   IREE_MIGRAPHX_CACHE_DIR=$CACHE_DIR "$VENV_DIR/bin/python-virtual-gpu" "$REPO_DIR/examples/run_onnx.py" --target gpu "$@"
 }
 
+#: install_torch     torch for CPUs (TORCH names it) and torch_migraphx, for the test that compiles with both
+install_torch() {
+  install_iree
+  local folder=$ROOT_DIR/torch
+  if [ -e "$folder/.complete" ]; then
+    say "torch is in $folder already"
+    return
+  fi
+  rm -rf "$folder"
+  # Of the versions for CPUs only: the others bring gigabytes along. torch_migraphx asks for numpy 1, and does with 2.
+  "$VENV_DIR/bin/python" -m pip install -q --target "$folder" "${TORCH:-torch==2.13.0+cpu}" &&
+    "$VENV_DIR/bin/python" -m pip install -q --no-deps --target "$folder" torch_migraphx==1.1 packaging tabulate ||
+    die "torch for CPUs is not to be had; PIP_EXTRA_INDEX_URL adds PyTorch's own index for CPUs, TORCH names another version"
+  touch "$folder/.complete"
+}
+
 #: apply_patches DIR [--undo]  put patches/ into MIGraphX's sources in DIR, or take them out again
 apply_patches() {
   local patch=$REPO_DIR/patches/migraphx-launch-dims.patch dir=${1:-} undo=${2:-}
@@ -348,7 +364,8 @@ test() {
 
 #: clean             remove what the steps made, but keep downloads that are slow to fetch (MIGraphX)
 clean() {
-  rm -rf "$VENV_DIR" "$VIRTUAL_DIR/lib" "$VIRTUAL_DIR/kernels" "$MODELS_DIR" "$CACHE_DIR" "$ROOT_DIR/env.sh" "$ROOT_DIR/apt"
+  rm -rf "$VENV_DIR" "$VIRTUAL_DIR/lib" "$VIRTUAL_DIR/kernels" "$MODELS_DIR" "$CACHE_DIR" "$ROOT_DIR/env.sh" "$ROOT_DIR/apt" \
+    "$ROOT_DIR/torch"
 }
 
 #: purge             remove everything the steps made

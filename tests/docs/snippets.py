@@ -4,6 +4,7 @@ A comment in front of a block says what is out of the ordinary:
   <!-- file: NAME -->     the block is the content of a file
   <!-- fails: TEXT -->    it ends with an error that says TEXT
   <!-- virtual gpu -->    it runs on the virtual GPU
+  <!-- torch -->          tests/hook/test_torch.py runs it
   <!-- not run: WHY -->   only its syntax is checked, since what it needs is not here
 """
 
@@ -20,7 +21,7 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 _BLOCK = re.compile(
     r"^(?:<!-- (?P<mark>.+?) -->\n)?(?P<fence>```+)(?P<language>\w*)\n(?P<text>.*?)^(?P=fence)$", re.M | re.S
 )
-_MARKS = ("file", "fails", "virtual gpu", "not run")
+_MARKS = ("file", "fails", "virtual gpu", "torch", "not run")
 
 
 @dataclass(frozen=True)
