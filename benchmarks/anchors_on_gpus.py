@@ -19,8 +19,7 @@ from iree_migraphx.ir.model import Instruction, Module, Shape
 from iree_migraphx.kernels.model import Request
 from iree_migraphx.kernels.service import compile_kernels
 from iree_migraphx.kernels.targets import parse_target
-from iree_migraphx.lowering import attention
-from iree_migraphx.lowering.anchors import Form
+from iree_migraphx.lowering import attention, forms
 from iree_migraphx.lowering.emit import lower
 from iree_migraphx.lowering.types import TYPES, is_float
 from iree_migraphx.options import Options
@@ -74,6 +73,9 @@ KINDS = {
     ),
     "quant_dot": Kind("quant_dot", ((2, 64, 96), (2, 96, 48)), (2, 64, 48)),
     "quant_convolution 3x3": _conv("quant_convolution", IMAGE, (32, 64, 3, 3), (1, 32, 14, 14)),
+    "dot of 8 rows": Kind("dot", ((8, 256), (256, 48)), (8, 48)),
+    "convolution 3x3, 8 filters": _conv("convolution", (1, 128, 14, 14), (8, 128, 3, 3), (1, 8, 14, 14)),
+    "attention of 8 queries": Kind("attention", ((4, 8, 64), (4, 64, 128), (4, 128, 64)), (4, 8, 64)),
     "attention": Kind("attention", ((4, 128, 64), (4, 64, 128), (4, 128, 64)), (4, 128, 64)),
 }
 
@@ -118,13 +120,14 @@ def main() -> None:
     given = parser.parse_args()
     options = Options(quiet=True, timeout=600, workers=1)
     cases = [(name, type_) for name, kind in KINDS.items() for type_ in given.types if takes(kind, type_)]
-    requests = []
-    for number, (name, type_) in enumerate(cases):
-        subgraph = subgraph_of(KINDS[name], type_)
-        mlir = lower(subgraph, f"k{number}", Form.OPERANDS)
-        requests.append(Request(f"k{number}", mlir, len(subgraph.operands) + 1, "dot"))
     for gpu in given.gpus:
-        outcomes = compile_kernels(requests, parse_target(gpu), options)
+        target = parse_target(gpu)
+        requests = []
+        for number, (name, type_) in enumerate(cases):
+            subgraph = subgraph_of(KINDS[name], type_)
+            mlir = lower(subgraph, f"k{number}", forms.form_for(target.gfx))
+            requests.append(Request(f"k{number}", mlir, len(subgraph.operands) + 1, "dot"))
+        outcomes = compile_kernels(requests, target, options)
         refused = [(*case, o.kernel) for case, o in zip(cases, outcomes, strict=True) if isinstance(o.kernel, Refusal)]
         several = [
             case for case, o in zip(cases, outcomes, strict=True) if len(getattr(o.kernel, "launches", (None,))) != 1

@@ -18,7 +18,7 @@ from iree_migraphx.ir.model import Instruction, Module, Shape
 from iree_migraphx.kernels.model import GpuKernel, Request
 from iree_migraphx.kernels.service import compile_kernels
 from iree_migraphx.kernels.targets import parse_target
-from iree_migraphx.lowering.anchors import Form
+from iree_migraphx.lowering import forms
 from iree_migraphx.lowering.emit import lower
 from iree_migraphx.lowering.pointwise import POINTWISE, RETYPING, supports_types
 from iree_migraphx.lowering.types import TYPES, is_float
@@ -76,13 +76,15 @@ def subgraph_of(names: Sequence[str], type_: str) -> Subgraph:
 
 def refusals(gpu: str, groups: Sequence[tuple[str, Sequence[str]]], options: Options) -> list[tuple[str, str, Refusal]]:
     """The groups (a type, its operators) that are refused, one line an operator."""
+    target = parse_target(gpu)
+    form = forms.form_for(target.gfx)
     requests = [
-        Request(f"k{number}", lower(subgraph_of(names, type_), f"k{number}", Form.OPERANDS), 5, "dot")
+        Request(f"k{number}", lower(subgraph_of(names, type_), f"k{number}", form), 5, "dot")
         for number, (type_, names) in enumerate(groups)
     ]
     found = []
     alone = []
-    outcomes = compile_kernels(requests, parse_target(gpu), options)
+    outcomes = compile_kernels(requests, target, options)
     for (type_, names), outcome in zip(groups, outcomes, strict=True):
         if isinstance(outcome.kernel, Refusal):
             if len(names) == 1:

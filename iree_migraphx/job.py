@@ -179,7 +179,7 @@ class Job:
                     program = remove_dead(with_tiled_constants(program))
         with self.stage("import"):
             from iree_migraphx.lowering import forms
-        form = forms.form_for(target.is_host)
+        form = forms.form_for(target.gfx)
         with self.stage("partition"):
             extra = target.is_host if self.options.extra is None else self.options.extra
             rules = forms.rules(form, standard_operands=target.is_host, extra=extra)
@@ -200,7 +200,7 @@ class Job:
         with self.stage("import"):
             from iree_migraphx.kernels.requests import requests
             from iree_migraphx.lowering import forms
-        form = forms.form_for(target.is_host)
+        form = forms.form_for(target.gfx)
         left_out = excluded(subgraphs, self.options)
         with self.stage("lower"):
             made, refusals = requests([s for s in subgraphs if s.name not in left_out], form, self.options)

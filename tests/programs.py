@@ -24,6 +24,8 @@ from iree_migraphx.partition.subgraph import Subgraph
 from iree_migraphx.splice.runtime import LoadedKernel, aligned_bytes, device
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+#: The forms that differ in more than how products of few rows are written (lowering/test_few_rows.py).
+LAYOUTS = (Form.OPERANDS, Form.CHANNELS_LAST)
 
 
 class Builder:

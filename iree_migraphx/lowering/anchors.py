@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from iree_migraphx.errors import Reason, Refusal
@@ -13,7 +14,7 @@ from iree_migraphx.lowering.builder import index_expressions
 from iree_migraphx.lowering.convolution import convolve, holding
 from iree_migraphx.lowering.convolution_backwards import convolve_backwards
 from iree_migraphx.lowering.form import Form as Form
-from iree_migraphx.lowering.products import contract
+from iree_migraphx.lowering.products import contract, few_rows, widened
 from iree_migraphx.lowering.types import accumulator
 from iree_migraphx.lowering.view import View
 from iree_migraphx.lowering.window import Spread, Window
@@ -71,13 +72,23 @@ def _dot(instruction: Instruction, operands: Sequence[View], form: Form) -> View
     batch, (m, n, k) = list(range(rank - 2)), (rank - 2, rank - 1, rank)
     if rank - 1 not in a.axes:
         b = holding(b, [rank - 2])
-    return contract(
+    lens, sum_type = instruction.shape.lens, accumulator(instruction.shape.type)
+    rows = lens[m] * math.prod(lens[axis] for axis in batch if axis not in b.axes)
+    columns = lens[n] * math.prod(lens[axis] for axis in batch if axis not in a.axes)
+    swapped = form is Form.DENSE and few_rows(a.type, rows, a.lens[-1])
+    if swapped and few_rows(b.type, columns, a.lens[-1]):
+        b = widened(b, sum_type)
+    first, second = (
         (a, index_expressions(a, [*map(ir.AffineDimExpr.get, (*batch, m, k))])),
         (b, index_expressions(b, [*map(ir.AffineDimExpr.get, (*batch, k, n))])),
+    )
+    # To IREE rows are what the first factor has.
+    return contract(
+        *((second, first) if swapped else (first, second)),
         list(range(rank)),
         [*["parallel"] * rank, "reduction"],
-        instruction.shape.lens,
-        accumulator(instruction.shape.type),
+        lens,
+        sum_type,
     )
 
 

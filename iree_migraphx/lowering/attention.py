@@ -18,6 +18,7 @@ from iree_migraphx.lowering.bindings import arith, ir, tensor
 from iree_migraphx.lowering.builder import elementwise, materialise
 from iree_migraphx.lowering.element import Element, constant, widen
 from iree_migraphx.lowering.pointwise_arithmetic import truth
+from iree_migraphx.lowering.products import widened
 from iree_migraphx.lowering.types import mlir_type
 from iree_migraphx.lowering.view import View
 from iree_migraphx.partition.rules import Attention
@@ -27,6 +28,8 @@ TYPES = frozenset({"half_type", "bf16_type", "float_type"})
 #: What is not to be attended to is given this much less: enough that no score is left of the sum, so that a row of
 #: nothing else has equal weights, as with MIGraphX's select of one number.
 _FAR = -(2.0**100)
+#: Queries by which IREE 3.13.0 chooses sparse MFMA, and the tiles of keys and depths, and then fails on every CDNA.
+_SPARSE_QUERIES, _SPARSE_TILE = 8, 64
 #: Selected scores from here on are taken for ones that are not to be attended to.
 _MASKED = -1e4
 
@@ -149,6 +152,9 @@ def attention(q: View, k: View, v: View, scores: Scores, output: Instruction) ->
     q, k, v = (_holding(view, [*batch, rank - 2, rank - 1]) for view in (q, k, v))
     maps = [affine(view.axes, role) for role, view in (("q", q), ("k", k), ("v", v))]
     maps.append(ir.AffineMapAttr.get(ir.AffineMap.get(len(loops), 0, [])))
+    if q.type != "float_type" and _sparse(q.lens[-2], q.lens[-1], k.lens[-1]):
+        # No instruction takes float with half.
+        q = widened(q, "float_type")
     inputs = [q.tensor, k.tensor, v.tensor, constant("float_type", scores.scale)]
     mask = scores.mask((*q.lens[:-1], k.lens[-1]))
     if mask is not None:
@@ -172,6 +178,11 @@ def attention(q: View, k: View, v: View, scores: Scores, output: Instruction) ->
     with ir.InsertionPoint(block):
         ir.Operation.create("iree_linalg_ext.yield", operands=[block.arguments[0]])
     return View(op.results[0], output.shape.lens, tuple(kept), output.shape.type)
+
+
+def _sparse(queries: int, depth: int, keys: int) -> bool:
+    """Whether IREE takes the one tile that divides the lengths exactly, which is that of sparse MFMA."""
+    return queries % (2 * _SPARSE_QUERIES) == _SPARSE_QUERIES and depth % _SPARSE_TILE == keys % _SPARSE_TILE == 0
 
 
 def _holding(view: View, axes: Sequence[int]) -> View:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from iree_migraphx.lowering import channels_last
 from iree_migraphx.lowering.bindings import ir
 from iree_migraphx.lowering.builder import index_expressions, materialise, pad, reshape
 from iree_migraphx.lowering.form import Form
-from iree_migraphx.lowering.products import contract, widened
+from iree_migraphx.lowering.products import contract, few_rows, widened
 from iree_migraphx.lowering.view import View
 from iree_migraphx.lowering.window import Window, without_unread_ends
 
@@ -45,6 +46,13 @@ def convolve(x: View, w: View, window: Window, out: Sequence[int], sum_type: str
     depth = [dim.get("c", zero)]
     w_axes = [*(dim[role] for role in "gf" if role in dim), *depth, *(dim.get(f"k{i}", zero) for i in spatial)]
     sums = [role for role in loops if role[0] in "ngfo"]
+    added = math.prod(length for role, length in loops.items() if role[0] in "ck")
+    few = form is Form.DENSE and few_rows(x.type, loops.get("f", 1), added)
+    if few and "g" in loops:
+        w = widened(w, sum_type)
+    elif few:
+        # To IREE filters are the rows, unless they are the result's last axis.
+        sums.append(sums.pop(sums.index("f")))
     result = contract(
         (x, index_expressions(x, x_axes)),
         (w, index_expressions(w, w_axes)),
@@ -53,6 +61,8 @@ def convolve(x: View, w: View, window: Window, out: Sequence[int], sum_type: str
         [loops[role] for role in sums],
         sum_type,
     )
+    if few and "g" not in loops:
+        result = result.transpose((0, len(sums) - 1, *range(1, len(sums) - 1)))
     return reshape(result, out)
 
 

@@ -31,14 +31,14 @@ def convolve_backwards(x: View, w: View, spread: Spread, out: Sequence[int], sum
     """
     rank = len(spread.kernel)
     if (
-        form is Form.OPERANDS
+        form is not Form.CHANNELS_LAST
         and spread.kernel == spread.stride
         and spread.group == 1
         and not any(spread.padding)
         and max(spread.dilation) == 1
     ):
         return _tiles(x, w, out, sum_type, form)
-    if form is Form.OPERANDS:
+    if form is not Form.CHANNELS_LAST:
         return _one_nest(x, w, spread, out, sum_type)
     if spread.group == 1 and spread.dilation == (1,) * rank:
         return _by_remainder(x, w, spread, out, sum_type, form)

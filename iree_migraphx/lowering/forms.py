@@ -7,10 +7,15 @@ from iree_migraphx.lowering import anchors, emit, pointwise
 from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.partition.rules import Extra, Rules
 
+#: GPUs for which iree-compile 3.13.0 computes products of few rows by instructions that it can't emit for them.
+_DENSE = frozenset({"gfx908", "gfx90a", "gfx950"})
 
-def form_for(host: bool) -> Form:
-    """The layout in which convolutions are computed."""
-    return Form.CHANNELS_LAST if host else Form.OPERANDS
+
+def form_for(gfx: str) -> Form:
+    """How anchors are computed for a processor; no name is the host."""
+    if not gfx:
+        return Form.CHANNELS_LAST
+    return Form.DENSE if gfx in _DENSE else Form.OPERANDS
 
 
 #: Behind an anchor these would make the kernel compute another number of elements than the anchor has: IREE then makes

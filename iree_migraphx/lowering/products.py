@@ -11,6 +11,16 @@ from iree_migraphx.lowering.element import Element
 from iree_migraphx.lowering.types import is_float
 from iree_migraphx.lowering.view import View
 
+#: What IREE 3.13.0 computes by sparse MFMA on every CDNA, a trick for products of few rows that only gfx942 can do
+#: (getMmaScheduleFromProblemAndTarget in ConfigUtils.cpp): 8 rows or fewer, and a depth that is a multiple of this.
+_SPARSE_ROWS, _SPARSE_DEPTH = 8, 128
+_SPARSE_TYPES = frozenset({"half_type", "bf16_type"})
+
+
+def few_rows(type_: str, rows: int, depth: int) -> bool:
+    """Whether IREE would use sparse MFMA for a product, given the length of its sums."""
+    return type_ in _SPARSE_TYPES and rows <= _SPARSE_ROWS and depth % _SPARSE_DEPTH == 0
+
 
 def contract(
     a: tuple[View, Sequence[ir.AffineExpr]],

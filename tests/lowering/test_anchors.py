@@ -11,6 +11,7 @@ from iree_migraphx.lowering.anchors import ANCHORS, Form
 from iree_migraphx.lowering.emit import lower
 from iree_migraphx.lowering.types import TYPES
 from programs import (
+    LAYOUTS,
     Builder,
     assert_equal,
     body_of,
@@ -148,7 +149,7 @@ CASES = [
     (name, type_, form)
     for name, row in TABLE.items()
     for type_ in ("float_type", "half_type")
-    for form in Form
+    for form in LAYOUTS
     if (type_ == "float_type" or (row.half and (form is Form.OPERANDS or name in HALF_CHANNELS_LAST)))
     and (form is Form.OPERANDS or row.name != "dot")
 ]
@@ -181,7 +182,7 @@ def computed(kernel_options):
     """Everything compiled at once: programs, and the kernels by key."""
     made = {case: program(*case) for case in CASES}
     kernels = {}
-    for form in Form:
+    for form in LAYOUTS:
         kernels |= kernels_of([only(p, form) for case, p in made.items() if case[-1] is form], form, kernel_options)
     return made, kernels
 
@@ -202,7 +203,7 @@ def test_anchor(computed, name, type_, form):
     assert_equal(on_iree(subgraph, kernel, operands_of(subgraph, program, inputs)), on_ref(program, inputs)[0])
 
 
-@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("form", LAYOUTS)
 @pytest.mark.parametrize(
     "row",
     [
@@ -238,7 +239,7 @@ QUANTIZED = {
     "quant_convolution-1d": (conv((2, 3, 10), (4, 3, 3), padding=[1]), ("int8_type",)),
     "quant_convolution-3d": (conv((1, 2, 4, 5, 6), (3, 2, 2, 3, 3), padding=[0, 1, 1]), ("int8_type",)),
 }
-QUANTIZED_CASES = [(name, type_, form) for name, (_, types) in QUANTIZED.items() for type_ in types for form in Form]
+QUANTIZED_CASES = [(name, type_, form) for name, (_, types) in QUANTIZED.items() for type_ in types for form in LAYOUTS]
 
 
 def quantized(name, type_):
@@ -254,7 +255,7 @@ def quantized(name, type_):
 @pytest.fixture(scope="module")
 def quantized_kernels(kernel_options):
     subgraphs = {
-        form: [only(quantized(*case[:2]), form) for case in QUANTIZED_CASES if case[2] is form] for form in Form
+        form: [only(quantized(*case[:2]), form) for case in QUANTIZED_CASES if case[2] is form] for form in LAYOUTS
     }
     return {form: kernels_of(each, form, kernel_options) for form, each in subgraphs.items()}
 
@@ -288,7 +289,7 @@ def test_quantized_floats_and_blocks_are_refused(scales):
     assert refusal.value.reason is (Reason.UNSUPPORTED_OPERATOR if scales else Reason.UNSUPPORTED_TYPE)
 
 
-@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("form", LAYOUTS)
 @pytest.mark.parametrize("type_", sorted(set(TYPES) - {"half_type", "float_type", "bool_type"}))
 def test_every_type(kernel_options, type_, form):
     """A dot, and a convolution with padding, over small whole numbers."""
@@ -307,7 +308,7 @@ def test_every_type(kernel_options, type_, form):
         np.testing.assert_array_equal(on_iree(subgraph, kernel, given), on_ref(body, given)[0])
 
 
-@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("form", LAYOUTS)
 @pytest.mark.parametrize("type_", ["float_type", "half_type"])
 @pytest.mark.parametrize(
     "row", [conv((1, 32, 9, 9), (24, 32, 3, 3), padding=[1, 1]), dot((24, 600), (600, 40))], ids=["convolution", "dot"]

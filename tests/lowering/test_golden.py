@@ -8,7 +8,7 @@ import pytest
 
 from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.lowering.emit import lower
-from programs import Builder, subgraphs_of
+from programs import LAYOUTS, Builder, subgraphs_of
 
 FOLDER = Path(__file__).parents[1] / "golden"
 
@@ -59,7 +59,7 @@ def strided(b):
 CASES = [
     (make, form)
     for make in (convolution, grouped, depthwise, dot, heads, strided)
-    for form in Form
+    for form in LAYOUTS
     if form is Form.OPERANDS or make in (convolution, depthwise)
 ]
 

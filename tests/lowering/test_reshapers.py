@@ -11,6 +11,7 @@ from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.lowering.emit import lower
 from iree_migraphx.lowering.reshapers import RESHAPERS
 from programs import (
+    LAYOUTS,
     Builder,
     assert_equal,
     inputs_of,
@@ -183,7 +184,7 @@ def test_a_slice_with_gaps_is_refused():
     assert refusal.value.reason is Reason.UNSUPPORTED_LAYOUT
 
 
-@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("form", LAYOUTS)
 def test_a_condition_with_one_element_chooses_for_all(kernel_options, form):
     """MIGraphX's where takes it; nothing else works on operands of different lengths (op/where.hpp)."""
     builder = Builder()

@@ -13,7 +13,7 @@ from iree_migraphx.lowering.emit import TENSOR_OPERATORS
 from iree_migraphx.lowering.float8 import FORMATS
 from iree_migraphx.lowering.packed import PACKED
 from iree_migraphx.lowering.types import TYPES, is_float, is_unsigned, limits
-from programs import Builder, extra_of, kernels_of, on_iree, on_ref, operands_of, parameters, strided
+from programs import LAYOUTS, Builder, extra_of, kernels_of, on_iree, on_ref, operands_of, parameters, strided
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ FORMS = {name: Form.OPERANDS if row.strides else Form.CHANNELS_LAST for name, ro
 def computed(kernel_options):
     made = {name: program(row) for name, row in TABLE.items()}
     kernels = {}
-    for form in Form:
+    for form in LAYOUTS:
         chosen = [only(made[name], form) for name in TABLE if FORMS[name] is form]
         kernels |= kernels_of(chosen, form, kernel_options)
     return made, kernels
