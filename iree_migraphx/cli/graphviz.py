@@ -9,8 +9,8 @@ from iree_migraphx.ir.model import Instruction, Program
 from iree_migraphx.partition.subgraph import shape_text
 from iree_migraphx.splice.placeholder import symbol_in
 
-#: IREE's kernels; the colour of the report's page.
-_IREE = ', style=filled, fillcolor="#cfe5ff"'
+#: IREE's kernels, green as on the report's page.
+_IREE = ', style=filled, fillcolor="#bfe5cf"'
 _LONG = 60
 
 

@@ -33,7 +33,7 @@ def add_form(parser: argparse.ArgumentParser) -> None:
         (("--text",), "as text (default on standard output)"),
         (("--binary",), "in MIGraphX's own form, .mxr (default in a file)"),
         (("--json",), "as JSON, in MIGraphX's form"),
-        (("--graphviz", "-g"), "as a graph for Graphviz's dot; IREE's kernels are blue"),
+        (("--graphviz", "-g"), "as a graph for Graphviz's dot; IREE's kernels are green"),
         (("--python", "--py"), "as Python code that builds it; needs ROCm's module migraphx"),
     ):
         forms.add_argument(*flags, dest="form", action="store_const", const=flags[0].removeprefix("--"), help=text)
