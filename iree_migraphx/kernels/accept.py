@@ -28,7 +28,7 @@ def accept_gpu(text: str, request: Request, target: Target) -> GpuKernel | GpuSe
     """Take the kernel out of the MLIR of the hal phase, if MIGraphX can launch it.
 
     MIGraphX's gpu::code_object gets one 8-byte pointer an input, a number of work-items and a workgroup size in x, and
-    nothing else (src/targets/gpu/code_object_op.cpp); with patches/, in y and z as well.
+    nothing else (src/targets/gpu/code_object_op.cpp); with patches/, in y and z as well, and local memory.
 
     Raises:
         Refusal: with the Reason of the first condition that does not hold.
@@ -58,7 +58,14 @@ def accept_gpu(text: str, request: Request, target: Target) -> GpuKernel | GpuSe
             where = f"the pointers are to the arguments {list(operands)}"
             raise Refusal(Reason.PARTIAL_BINDING, f"{where}, not to each result once")
         if all(binding.offset == 0 for binding in dispatches[0].bindings):
-            return check_code_object(code_object, dispatches[0].function, _grid(dispatches[0]), operands, target)
+            return check_code_object(
+                code_object,
+                dispatches[0].function,
+                _grid(dispatches[0]),
+                operands,
+                target,
+                dispatches[0].local_memory,
+            )
     temporaries = tuple(_known(size) for size in function.transients)
     steps = tuple(_step(step, function, code_object, target) for step in function.steps)
     sequence = GpuSequence(request.symbol, code_object, steps, request.arguments, function.results, temporaries)
@@ -69,7 +76,12 @@ def accept_gpu(text: str, request: Request, target: Target) -> GpuKernel | GpuSe
 
 
 def check_code_object(
-    code_object: bytes, symbol: str, workgroups: _Sizes, operands: tuple[int, ...], target: Target
+    code_object: bytes,
+    symbol: str,
+    workgroups: _Sizes,
+    operands: tuple[int, ...],
+    target: Target,
+    dynamic_lds: int = 0,
 ) -> GpuKernel:
     """Check a code object against its launch and the device, and put both together.
 
@@ -77,10 +89,10 @@ def check_code_object(
         Refusal: it does not hold the kernel, or needs what MIGraphX does not give or the device has not.
     """
     resources, (size, *size_yz) = _check_launch(
-        read_code_object(code_object), symbol, workgroups, len(operands), target
+        read_code_object(code_object), symbol, workgroups, len(operands), target, dynamic_lds
     )
     grid, *grid_yz = workgroups
-    return GpuKernel(symbol, code_object, grid, size, resources, operands, _pair(grid_yz), _pair(size_yz))
+    return GpuKernel(symbol, code_object, grid, size, resources, operands, _pair(grid_yz), _pair(size_yz), dynamic_lds)
 
 
 def check_sequence(sequence: GpuSequence, target: Target) -> GpuSequence:
@@ -92,7 +104,7 @@ def check_sequence(sequence: GpuSequence, target: Target) -> GpuSequence:
     contents = read_code_object(sequence.code_object)
     for launch in sequence.launches:
         grid = (launch.workgroups, *launch.workgroups_yz)
-        found, _ = _check_launch(contents, launch.symbol, grid, len(launch.pointers), target)
+        found, _ = _check_launch(contents, launch.symbol, grid, len(launch.pointers), target, launch.dynamic_lds)
         if found != launch.resources:
             raise Refusal(Reason.BAD_COMPILER_OUTPUT, f"{launch.symbol} is not the kernel that it was")
     for region in sequence.regions:
@@ -105,7 +117,7 @@ def check_sequence(sequence: GpuSequence, target: Target) -> GpuSequence:
 
 
 def _check_launch(
-    contents: CodeObject, symbol: str, workgroups: _Sizes, pointers: int, target: Target
+    contents: CodeObject, symbol: str, workgroups: _Sizes, pointers: int, target: Target, dynamic_lds: int
 ) -> tuple[KernelResources, _Sizes]:
     """What one kernel of a code object asks for, once it is seen that MIGraphX and the device can give it.
 
@@ -126,8 +138,11 @@ def _check_launch(
     if any(count * size > _MOST_WORK_ITEMS for count, size in zip(workgroups, sizes, strict=True)):
         many = f"{_text(workgroups)} workgroups of {_text(sizes)} work-items"
         raise Refusal(Reason.GRID_NOT_1D, f"{many} are too many for one launch")
-    if kernel.lds > target.lds:
-        raise Refusal(Reason.LDS_LIMIT, f"{kernel.lds} bytes; a workgroup on {target} has {target.lds}")
+    if dynamic_lds and not target.any_grid:
+        raise Refusal(Reason.LDS_LIMIT, f"the launch has to give {dynamic_lds} bytes, and MIGraphX's gives none")
+    lds = kernel.lds + dynamic_lds
+    if lds > target.lds:
+        raise Refusal(Reason.LDS_LIMIT, f"{lds} bytes; a workgroup on {target} has {target.lds}")
     for index, argument in enumerate(kernel.arguments):
         if not argument.is_pointer_at(index):
             raise Refusal(
@@ -191,10 +206,11 @@ def _step(step: Dispatch | Transfer, function: HalFunction, code_object: bytes, 
     if isinstance(step, Dispatch):
         grid = _grid(step)
         resources, (size, *yz) = _check_launch(
-            read_code_object(code_object), step.function, grid, len(step.bindings), target
+            read_code_object(code_object), step.function, grid, len(step.bindings), target, step.local_memory
         )
         pointers = tuple(_region(binding, function) for binding in step.bindings)
-        return Launch(step.function, grid[0], size, resources, pointers, _pair(grid[1:]), _pair(yz))
+        wide = _pair(grid[1:]), _pair(yz)
+        return Launch(step.function, grid[0], size, resources, pointers, *wide, step.local_memory)
     if step.target is not None and step.source is not None:
         return Copy(_region(step.source, function), _region(step.target, function))
     # MIGraphX's hip::fill has no other use, and asserts that there is none (src/targets/gpu/hip.cpp).

@@ -119,6 +119,7 @@ def _describe(result: Kernel | Refusal, meta: dict[str, Any]) -> bytes:
     meta.update(kind="gpu", symbol=result.symbol, workgroups=result.workgroups, workgroup_size=result.workgroup_size)
     meta.update(operands=list(result.operands), resources=asdict(result.resources))
     meta.update(workgroups_yz=list(result.workgroups_yz), workgroup_size_yz=list(result.workgroup_size_yz))
+    meta.update(dynamic_lds=result.dynamic_lds)
     return result.code_object
 
 
@@ -138,7 +139,7 @@ def _result(meta: Mapping[str, Any], kernel: bytes) -> Kernel | Refusal:
         meta["workgroup_size"],
         KernelResources(**meta["resources"]),
         tuple(meta["operands"]),
-        *_yz(meta),
+        *_more(meta),
     )
 
 
@@ -149,12 +150,14 @@ def _step(meta: Mapping[str, Any]) -> Launch | Fill | Copy:
         return Copy(Region(**meta["source"]), Region(**meta["target"]))
     pointers = tuple(Region(**region) for region in meta["pointers"])
     resources = KernelResources(**meta["resources"])
-    return Launch(meta["symbol"], meta["workgroups"], meta["workgroup_size"], resources, pointers, *_yz(meta))
+    return Launch(meta["symbol"], meta["workgroups"], meta["workgroup_size"], resources, pointers, *_more(meta))
 
 
-def _yz(meta: Mapping[str, Any]) -> tuple[tuple[int, int], tuple[int, int]]:
+def _more(meta: Mapping[str, Any]) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """What only a MIGraphX with patches/ can give to a launch."""
     (a, b), (c, d) = meta["workgroups_yz"], meta["workgroup_size_yz"]
-    return (a, b), (c, d)
+    # Entries from before it was known of have none of it.
+    return (a, b), (c, d), meta.get("dynamic_lds", 0)
 
 
 def _checksum(meta: Mapping[str, Any], kernel: bytes) -> str:

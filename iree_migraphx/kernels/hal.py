@@ -29,6 +29,7 @@ _TRANSFERS = frozenset(
     }
 )
 _thread = threading.local()
+_LOCAL_MEMORY = "workgroup_local_memory"
 _EXECUTIONS = frozenset({"hal.device.queue.execute", "hal.device.queue.execute.indirect"})
 
 
@@ -61,6 +62,7 @@ class Dispatch:
         workgroups: in x, y and z; None where it is not a constant.
         constants: how many push constants it gets.
         conditional: it is inside of control flow, so that it may run never or often.
+        local_memory: bytes of local memory that the launch has to give beyond the kernel's own.
     """
 
     executable: str
@@ -69,6 +71,7 @@ class Dispatch:
     constants: int
     bindings: tuple[Binding, ...]
     conditional: bool
+    local_memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +162,16 @@ def _read(module: ir.Module, symbol: str) -> HalFunction:
     function = None
     ops: list[Any] = []
     binaries = {}
+    local_memory: dict[tuple[str, str], int] = {}
     for op in module.body.operations:
         match op.operation.name:
             case "hal.executable":
+                # IREE's ROCm backend (release 3.13) asks for none, and drops what says so with the sources.
+                local_memory |= {
+                    (_name(op), _name(inner)): int(inner.attributes[_LOCAL_MEMORY].value)
+                    for inner in _inner(op)
+                    if inner.operation.name == "hal.executable.export" and _LOCAL_MEMORY in inner.attributes
+                }
                 binaries[_name(op)] = tuple(
                     bytes(memoryview(inner.attributes["data"]))
                     for inner in op.regions[0].blocks[0].operations
@@ -190,7 +200,7 @@ def _read(module: ir.Module, symbol: str) -> HalFunction:
         if not op.operation.name.startswith("hal.command_buffer.")
         for step in (recorded if executions and op == executions[0] else [op])
     ]
-    where = _Where(entry, table, allocated, executions)
+    where = _Where(entry, table, allocated, executions, local_memory)
     return HalFunction(
         operands=operands,
         results=len(kinds) - operands,
@@ -213,12 +223,16 @@ def _inner(op: Any) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Where:
-    """What a buffer may be: an argument of the function, in the table of a submission, or allocated by the function."""
+    """What a buffer may be: an argument of the function, in the table of a submission, or allocated by the function.
+
+    Beside it what launches need, by executable and kernel.
+    """
 
     entry: ir.Block
     table: Any
     allocated: Sequence[Any]
     executions: Sequence[Any]
+    local_memory: Mapping[tuple[str, str], int]
 
     def conditional(self, op: Any) -> bool:
         return any(_in_control_flow(each) for each in (op, *self.executions))
@@ -255,6 +269,7 @@ def _dispatch(op: Any, where: _Where) -> Dispatch:
             for buffer, offset, length in zip(op.binding_buffers, op.binding_offsets, op.binding_lengths, strict=True)
         ),
         conditional=where.conditional(op),
+        local_memory=where.local_memory.get((path[0], path[-1]), 0),
     )
 
 

@@ -113,9 +113,8 @@ class Lookup:
                 return accept_host(kept.vmfb, request)
             if isinstance(kept, GpuSequence):
                 return check_sequence(kept, self._target)
-            return check_code_object(
-                kept.code_object, kept.symbol, (kept.workgroups, *kept.workgroups_yz), kept.operands, self._target
-            )
+            grid = (kept.workgroups, *kept.workgroups_yz)
+            return check_code_object(kept.code_object, kept.symbol, grid, kept.operands, self._target, kept.dynamic_lds)
         except Refusal as refusal:
             cache.discard(key, str(refusal))
             return None

@@ -58,6 +58,7 @@ class GpuKernel:
             there once; an operand that the computation does not read is not.
         workgroups_yz: number of workgroups in y and z; only a MIGraphX with patches/ launches others than 1.
         workgroup_size_yz: work-items of a workgroup in y and z, likewise.
+        dynamic_lds: bytes of local memory that a launch gives beyond the kernel's own, likewise.
     """
 
     symbol: str
@@ -68,6 +69,7 @@ class GpuKernel:
     operands: tuple[int, ...]
     workgroups_yz: tuple[int, int] = (1, 1)
     workgroup_size_yz: tuple[int, int] = (1, 1)
+    dynamic_lds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Launch:
         pointers: what the kernel's pointers are to, in order.
         workgroups_yz: number of workgroups in y and z; only a MIGraphX with patches/ launches others than 1.
         workgroup_size_yz: work-items of a workgroup in y and z, likewise.
+        dynamic_lds: bytes of local memory that a launch gives beyond the kernel's own, likewise.
     """
 
     symbol: str
@@ -99,6 +102,7 @@ class Launch:
     pointers: tuple[Region, ...]
     workgroups_yz: tuple[int, int] = (1, 1)
     workgroup_size_yz: tuple[int, int] = (1, 1)
+    dynamic_lds: int = 0
 
 
 @dataclass(frozen=True, slots=True)

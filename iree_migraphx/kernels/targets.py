@@ -87,7 +87,8 @@ class Target:
         gfx: the processor; empty for the host.
         features: target features in the order of a target id, each with its sign: ("sramecc+", "xnack-").
         lds: bytes of local memory that one workgroup may have.
-        any_grid: the MIGraphX that is to launch the kernels takes grids and workgroups in y and z as well (patches/).
+        any_grid: the MIGraphX that is to launch the kernels has patches/: grids and workgroups in y and z as well, and
+            local memory beyond the kernel's own.
     """
 
     name: str

@@ -29,6 +29,7 @@ def code_object(kernel: GpuKernel | Launch, elf: bytes, inputs: Sequence[Shape],
     sizes = (kernel.workgroup_size, *kernel.workgroup_size_yz)
     totals = [count * size for count, size in zip((kernel.workgroups, *kernel.workgroups_yz), sizes, strict=True)]
     more = {"global_y": totals[1], "global_z": totals[2], "local_y": sizes[1], "local_z": sizes[2]}
+    usual = set(more.values()) == {1} and kernel.dynamic_lds == 0
     return {
         "code_object": elf,
         "symbol_name": kernel.symbol,
@@ -38,7 +39,7 @@ def code_object(kernel: GpuKernel | Launch, elf: bytes, inputs: Sequence[Shape],
         "output": shape_fields(inputs[output]),
         "output_arg": output,
         # A MIGraphX without patches/ knows no such fields.
-        **(more if set(more.values()) != {1} else {}),
+        **({} if usual else {**more, "dynamic_lds": kernel.dynamic_lds}),
     }
 
 

@@ -72,8 +72,8 @@ def test_each_launch(virtual_device, kernel_options, model, precision, tmp_path)
     assert by_ref.wrong == []
     assert by_ref.checked == report.swapped
     made = done.instructions()
-    # It is MIGraphX's plan: 1.07 for the classifier, 1.25 for magika in float.
-    assert scratch_bytes(made) <= 1.3 * alive_bytes(made)
+    # It is MIGraphX's plan: 1.07 for the classifier, 1.25 for magika in float, 1.33 for light_resnet50 in half.
+    assert scratch_bytes(made) <= 1.35 * alive_bytes(made)
     binding.save(done.program, tmp_path / "model.mxr")
     assert_loads_without_us(tmp_path / "model.mxr")
 

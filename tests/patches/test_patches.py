@@ -118,6 +118,35 @@ def test_grids_of_three_dimensions(hal_text):
     assert (kernel.workgroups, kernel.workgroups_yz) == (1, (2, 3))
 
 
+#: What IREE's backend for CUDA makes of an export, in front of the binary that a real one is compiled to.
+EXPORT = """    hal.executable.variant public @with_sources target(<"rocm", "rocm-hsaco-fb">) {{
+      "hal.executable.export"() <{{
+        sym_name = "{name}", layout = #hal.pipeline.layout<bindings = [#hal.pipeline.binding<storage_buffer>]>,
+        workgroup_local_memory = 2048 : index
+      }}> ({{}}, {{}}) : () -> ()
+    }}
+    hal.executable.binary"""
+
+
+def test_dynamic_local_memory(hal_text, tmp_path):
+    plain = hal_text(F32, "gfx942")
+    name = re.search(r"function\(@\w+::@\w+::@(\w+)\)", plain)[1]
+    text = plain.replace("    hal.executable.binary", EXPORT.format(name=name), 1)
+    stock = parse_target("gfx942")
+    with pytest.raises(Refusal, match="2048 bytes, and MIGraphX's gives none") as refused:
+        accept_gpu(text, F32, stock)
+    assert refused.value.reason is Reason.LDS_LIMIT
+    own = accept_gpu(plain, F32, stock).resources.lds_bytes
+    kernel = accept_gpu(text, F32, replace(stock, any_grid=True))
+    assert (kernel.dynamic_lds, kernel.resources.lds_bytes) == (2048, own)
+    with pytest.raises(Refusal, match=f"{own + 2048} bytes; a workgroup"):
+        accept_gpu(text, F32, replace(stock, any_grid=True, lds=own + 2047))
+    fields = code_object(kernel, kernel.code_object, [Shape.standard_of("float_type", (4,))], 0)
+    assert (fields["dynamic_lds"], fields["global_y"], fields["local_z"]) == (2048, 1, 1)
+    write_entry(tmp_path, Entry(tmp_path.name, kernel, {}), "", [])
+    assert read_entry(tmp_path).result == kernel
+
+
 def test_stock_migraphx_gets_no_field_that_it_does_not_know(hal_text):
     kernel = accept_gpu(hal_text(F32, "gfx942"), F32, parse_target("gfx942"))
     assert not {"global_y", "local_y", "dynamic_lds"} & set(

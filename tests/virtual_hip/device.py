@@ -39,13 +39,15 @@ class KernelSpec:
         sizes: bytes that the kernel reads or writes behind each of its pointers.
         compute: what the kernel does, to buffers of just these bytes, in place; None where nobody knows.
         results: indices of the pointers that it writes; negative ones count from the end.
-        workgroups: how many workgroups it was compiled for; None where that is not to be checked.
+        workgroups: how many it was compiled for, in x or in x, y and z; None where that is not to be checked.
+        dynamic_lds: bytes of local memory that its launch must give beyond its own.
     """
 
     sizes: tuple[int, ...]
     compute: Compute | None = None
     results: tuple[int, ...] = (-1,)
-    workgroups: int | None = None
+    workgroups: int | tuple[int, int, int] | None = None
+    dynamic_lds: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Launch:
     global_size: tuple[int, int, int]
     local_size: tuple[int, int, int]
     computed: bool
+    dynamic_lds: int = 0
 
     @property
     def is_ours(self) -> bool:
@@ -217,7 +220,7 @@ class VirtualDevice:
         if self._numbers and not computed and not wrong:
             self.faults.append(f"launch of {symbol}, which nobody here can compute")
         sizes = tuple(launch.global_size), tuple(launch.local_size)
-        self.launches.append(Launch(symbol, pointers, *sizes, computed))
+        self.launches.append(Launch(symbol, pointers, *sizes, computed, launch.dynamic_lds))
 
     def _spec(self, symbol: str, code_object: bytes) -> KernelSpec | None:
         exact = self._kernels.get((symbol, _digest(code_object)))
@@ -249,8 +252,11 @@ def shape_faults(launch: hip.Launch, kernel: metadata.Kernel, spec: KernelSpec |
     if launch.symbol.startswith(OURS.encode()) and any(total % size for total, size in zip(grid, group, strict=True)):
         yield f"{grid} work-items are not whole workgroups of {group}"
     if spec is not None:
-        if spec.workgroups is not None and grid != (spec.workgroups * group[0], 1, 1):
-            yield f"{grid} work-items, but it was compiled for {spec.workgroups} workgroups of {group[0]}"
+        wanted = (spec.workgroups, 1, 1) if isinstance(spec.workgroups, int) else spec.workgroups
+        if wanted is not None and grid != tuple(count * size for count, size in zip(wanted, group, strict=True)):
+            yield f"{grid} work-items in workgroups of {group}, but it was compiled for {wanted} workgroups"
+        if spec.dynamic_lds != launch.dynamic_lds:
+            yield f"{launch.dynamic_lds} bytes of dynamic local memory, but it needs {spec.dynamic_lds}"
         if len(spec.sizes) != len(kernel.arguments):
             yield f"its spec has {len(spec.sizes)} buffers, the kernel {len(kernel.arguments)} arguments"
 

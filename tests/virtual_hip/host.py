@@ -47,7 +47,7 @@ def computed_by(
 
     sizes = tuple(arguments[index].nbytes for index in kernel.operands)
     results = tuple(at for at, index in enumerate(kernel.operands) if index >= everything.first_result)
-    return KernelSpec(sizes, compute, results, kernel.workgroups)
+    return KernelSpec(sizes, compute, results, (kernel.workgroups, *kernel.workgroups_yz), kernel.dynamic_lds)
 
 
 def computed_at_the_end(
@@ -92,7 +92,13 @@ def computed_at_the_end(
         before.clear()
 
     return {
-        launch.symbol: KernelSpec(tuple(region.size for region in launch.pointers), compute, (), launch.workgroups)
+        launch.symbol: KernelSpec(
+            tuple(region.size for region in launch.pointers),
+            compute,
+            (),
+            (launch.workgroups, *launch.workgroups_yz),
+            launch.dynamic_lds,
+        )
         for launch in kernel.launches
     }
 
