@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from iree_migraphx.ir.model import Instruction, Shape
 from iree_migraphx.lowering.bindings import arith, ir, tensor
-from iree_migraphx.lowering.builder import elementwise, loop_index, materialise, pad, slice_
+from iree_migraphx.lowering.builder import apart, elementwise, loop_index, materialise, pad, slice_
 from iree_migraphx.lowering.family import (
     TensorOperator,
     axes_of,
@@ -94,7 +94,7 @@ def _gather(instruction: Instruction, operands: Sequence[View]) -> View:
         places = [*before, place, *after]
         return tensor.extract(x.tensor, [_index(0) if a is None else places[a] for a in x.axes])
 
-    return elementwise([indices], lens, range(len(lens)), x.type, element)
+    return apart(elementwise([indices], lens, range(len(lens)), x.type, element))
 
 
 def _can_gather(instruction: Instruction, operands: Sequence[Shape]) -> bool:

@@ -15,7 +15,7 @@ import ml_dtypes
 from iree_migraphx.ir.model import DTYPES, Instruction, Shape
 from iree_migraphx.lowering import doubles
 from iree_migraphx.lowering.bindings import arith, ir, math
-from iree_migraphx.lowering.builder import elementwise, filled, generic, index_expressions, materialise
+from iree_migraphx.lowering.builder import apart, elementwise, filled, generic, index_expressions, materialise
 from iree_migraphx.lowering.conversion import brought
 from iree_migraphx.lowering.element import Element, constant
 from iree_migraphx.lowering.family import Emit, TensorOperator, axes_of, axis_of, over_floats, over_one
@@ -162,7 +162,8 @@ def _truths(x: View) -> View:
 def _softmax(instruction: Instruction, operands: Sequence[View]) -> View:
     x = operands[0]
     axis = axis_of(instruction, len(x.lens))
-    largest = maximum(x, [axis])
+    # Fused with what follows, IREE 3.13.0 finds the largest once a tile: 60 times the time for rows of 1500.
+    largest = apart(maximum(x, [axis]))
     type_ = largest.type
     powers = mapped([x, largest.broadcast_to(x.lens, 0)], type_, lambda v: _power(arith.subf(v[0], v[1]), type_))
     total = reduced(powers, [axis], 0.0, lambda a, b: arith.addf(a, b))
