@@ -47,6 +47,7 @@ def grouped(b):
 TILED = {
     "matrix": lambda b: product(b, (5, 7), 48),
     "few-rows": lambda b: product(b, (4, 33), 16),
+    "many-rows": lambda b: product(b, (11, 6), 32),
     "batch": lambda b: product(b, (2, 3, 5), 32),
     "batches": lambda b: product(b, (2, 2, 4, 6), 16),
     "1x1": lambda b: window(b, (1, 5, 4, 3), 32, (1, 1)),
