@@ -121,7 +121,7 @@ def _gathernd(instruction: Instruction, operands: Sequence[View]) -> View:
         places = [*dims[:batch], *found, *dims[given:]]
         return tensor.extract(x.tensor, [_index(0) if a is None else places[a] for a in x.axes])
 
-    return elementwise([], lens, range(len(lens)), x.type, element)
+    return apart(elementwise([], lens, range(len(lens)), x.type, element))
 
 
 def _can_gathernd(instruction: Instruction, operands: Sequence[Shape]) -> bool:

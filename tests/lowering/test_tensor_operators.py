@@ -266,3 +266,22 @@ def test_what_is_not_supported_is_left_out():
     ]
     for row in refused:
         assert extra_of(program(row)) == ()
+
+
+def test_a_norm_of_embeddings(kernel_options):
+    """With the gather in the reductions' loops, a tile of 768 columns was more than IREE allows on the stack."""
+    b, lens = Builder(), (1, 16, 768)
+    words = b.op("gather", b.param("w", (20, 768)), b.param("ids", (1, 16), "int64_type"), axis=0)
+    x = b.op("add", words, b.op("gather", b.param("v", (9, 768)), b.param("kinds", (1, 16), "int64_type"), axis=0))
+    centred = b.op("sub", x, b.spread(b.op("reduce_mean", x, axes=[2]), lens))
+    spread = b.op("reduce_mean", b.op("mul", centred, centred), axes=[2])
+    made = b.build(b.op("div", centred, b.spread(b.op("sqrt", spread), lens)))
+    subgraph = only(made, Form.CHANNELS_LAST)
+    kernel = kernels_of([subgraph], Form.CHANNELS_LAST, kernel_options)[subgraph.key].kernel
+    assert not isinstance(kernel, Refusal), kernel
+    random = np.random.default_rng(0)
+    inputs = {"w": random.standard_normal((20, 768)), "v": random.standard_normal((9, 768))}
+    inputs = {name: value.astype(np.float32) for name, value in inputs.items()}
+    inputs |= {name: random.integers(0, 9, (1, 16)) for name in ("ids", "kinds")}
+    actual = on_iree(subgraph, kernel, operands_of(subgraph, made, inputs))
+    np.testing.assert_allclose(actual, on_ref(made, inputs)[0], rtol=0, atol=768 * np.finfo(np.float32).eps)

@@ -63,6 +63,11 @@ class Result:
         return self.plain == PASSES and self.ours != PASSES
 
     @property
+    def died(self) -> bool:
+        """Whether a process ended with it."""
+        return DIED in (self.plain, self.ours)
+
+    @property
     def better(self) -> bool:
         """Whether we mend what MIGraphX alone gets wrong."""
         return self.ours == PASSES and self.plain != PASSES
@@ -100,12 +105,12 @@ def run(cases: Sequence[TestCase], options: Options, jobs: int = 1) -> list[Resu
 
 
 def run_fairly(cases: Sequence[TestCase], options: Options, jobs: int = 1) -> list[Result]:
-    """As `run`; but what looks worse runs once more in a process of its own.
+    """As `run`; but what looks worse, or died, runs once more in a process of its own.
 
     Some models make MIGraphX write past the end of its memory, which hurts whoever comes next in the process.
     """
     results = {result.name: result for result in run(cases, options, jobs)}
-    for case in [case for case in cases if results[case.name].worse]:
+    for case in [case for case in cases if results[case.name].worse or results[case.name].died]:
         results[case.name] = run([case], options)[0]
     return list(results.values())
 
@@ -214,11 +219,8 @@ def markdown(results: Sequence[Result]) -> str:
 def _short(outcome: str) -> str:
     """What is wrong, without the arrays."""
     text = outcome.partition(": ")[2].partition(": ")[2]
-    return (
-        text.removeprefix("Not equal to tolerance rtol=0.001, atol=1e-07 ")
-        .split(" Mismatch at ")[0]
-        .split(" First ")[0][:80]
-    )
+    text = text[max(text.find("Mismatched elements"), 0) :]
+    return text.split(" Mismatch at ")[0].split(" First ")[0][:80]
 
 
 def _family(name: str) -> str:
