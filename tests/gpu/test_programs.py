@@ -115,3 +115,15 @@ def test_each_device(virtual_device, kernel_options, net, gfx):
     onnx = net(np.float16)
     done = compiled(onnx, kernel_options, virtual_device)
     assert_right(done, virtual_device, onnx, inputs_of(onnx, np.float16), False, "float16")
+
+
+def test_one_gpu_after_another(virtual_device, kernel_options):
+    """The processes in which MIGraphX compiles have the same one: its own kernels must fit, too."""
+    net = nets.Net(33)
+    onnx = net.build({"x": (1, 4, 9, 9)}, net.conv("x", (4, 8), 3), net.op("Relu", net.op("Mul", "x", "x")))
+    for gfx in ("gfx942", "gfx1100"):
+        virtual_device.use(gfx)
+        done = compiled(onnx, kernel_options, virtual_device, offload_copy=True)
+        assert done.report.swapped == done.report.eligible == 1, done.report.summary()
+        done.program.run({"x": np.ones((1, 4, 9, 9), np.float32)})
+    assert [launch.is_ours for launch in virtual_device.launches] == [False, True] * 2

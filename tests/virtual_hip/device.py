@@ -10,6 +10,7 @@ import ctypes
 import gc
 import hashlib
 import itertools
+import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -98,9 +99,11 @@ class VirtualDevice:
     _kernels: dict[tuple[str, str | None], KernelSpec] = field(default_factory=dict)
     _numbers: bool = False
     _observer: hip.Observer | None = None
+    _before: str | None = None
 
     def __enter__(self) -> VirtualDevice:
         library = hip.library()
+        self._before = os.environ.get(hip.DEVICES)
         self.use(self.gfx)
         library.virtual_hip_set_seed(self.seed)
         self._observer = hip.Observer(
@@ -111,12 +114,19 @@ class VirtualDevice:
 
     def __exit__(self, *_: object) -> None:
         hip.library().virtual_hip_observe(None)
+        if self._before is None:
+            os.environ.pop(hip.DEVICES, None)
+        else:
+            os.environ[hip.DEVICES] = self._before
 
     def use(self, gfx: str) -> None:
-        """Have another device, or several. Programs that are compiled already keep the code for the old one."""
+        """Have another device, or several, in this process and in those that it starts from here on.
+
+        Programs that are compiled already keep the code for the old one.
+        """
         if not hip.library().virtual_hip_set_devices(gfx.encode()):
             raise ValueError(f"there is no virtual {gfx}; there are {', '.join(GFX)}")
-        self.gfx = gfx
+        self.gfx = os.environ[hip.DEVICES] = gfx
 
     def register(self, symbol: str, spec: KernelSpec, code_object: bytes | None = None) -> None:
         """Say what a kernel is. With its code object, where several have the same symbol."""

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 SONAME = "libamdhip64.so.6"
+#: The variable that names the devices.
+DEVICES = "VIRTUAL_HIP_GFX"
 NONE, DEVICE, PINNED, REGISTERED, FREED = range(5)
 
 
