@@ -123,6 +123,9 @@ def reshape(view: View, lens: Sequence[int]) -> View:
         value = tensor.ExpandShapeOp(tensor_type(lens, view.type), view.tensor, ir.ArrayAttr.get([]), [], lens).result
         return View(value, lens, tuple(range(len(lens))), view.type)
     view = materialise(view)
+    if not lens:
+        value = tensor.CollapseShapeOp(tensor_type((), view.type), view.tensor, ir.ArrayAttr.get([])).result
+        return View(value, (), (), view.type)
     source, target = _common_groups(view.lens, lens)
     merged = [math.prod(view.lens[axis] for axis in group) for group in source]
     value = view.tensor

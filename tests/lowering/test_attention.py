@@ -84,6 +84,10 @@ def bias_and_mask(b, scores, lens, type_):
     return selected(-np.inf)(b, scores, lens, type_)
 
 
+def one_number(b, scores, lens, type_):
+    return b.op("add", scores, b.spread(b.param("bias", (1,) * len(lens), type_), lens))
+
+
 def heads_together(b, value, lens, type_):
     """What transformers do behind attention."""
     value = b.op("contiguous", b.op("transpose", value, permutation=[0, 2, 1, 3]))
@@ -108,6 +112,7 @@ PROGRAMS = {
     "causal": program(m=4, k=4, before=causal),
     "causal-cache": program(m=1, k=9, type_=HALF, before=causal),
     "several-masks": program(before=bias_and_mask),
+    "mask-of-one-number": program(before=one_number),
     "one-head": program(batch=(1, 1)),
     "no-batch": program(batch=()),
     "one-batch": program(batch=(1, 4), before=divided_and_masked),

@@ -110,7 +110,9 @@ def _unless_refused(example: Example, outcome: Outcome) -> _Lowered | None:
             outcome.refused.append(str(refusal))
         else:
             outcome.findings.append(Finding(example, f"lowering: {refusal}"))
-        return None
+    except Exception as error:
+        outcome.findings.append(Finding(example, f"lowering: {error!r}"))
+    return None
 
 
 def _lowered(example: Example, program: Program) -> _Lowered:
