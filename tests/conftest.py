@@ -70,3 +70,9 @@ def examples(pytestconfig):
         )
 
     return of
+
+
+@pytest.fixture(scope="session")
+def examples_wanted(pytestconfig):
+    """What --examples says; None where it does not."""
+    return pytestconfig.getoption("--examples")

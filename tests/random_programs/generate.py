@@ -14,8 +14,10 @@ from iree_migraphx.binding.datatypes import type_t
 from iree_migraphx.errors import MigraphxError
 from iree_migraphx.ir.model import Instruction, Module, Program
 from iree_migraphx.lowering.anchors import Form
+from iree_migraphx.lowering.family import FLOATS
 from iree_migraphx.lowering.pointwise import POINTWISE
 from iree_migraphx.lowering.pointwise_functions import FUNCTIONS
+from iree_migraphx.lowering.reductions import REDUCTIONS
 from iree_migraphx.lowering.types import PAIR, TYPES, is_float
 from programs import Builder, recorded
 from random_programs.choices import Choices
@@ -181,7 +183,7 @@ class Maker:
     def takes(self, name: str, type_: str) -> bool:
         entry = POINTWISE[name]
         floats = is_float(type_)
-        if self.form is Form.OPERANDS:
+        if self.form is not Form.CHANNELS_LAST:
             if name in FUNCTIONS and (name not in GOOD_ON_CPU or not floats or type_ == "double_type"):
                 return False
             if name == "equal" and floats:  # where ref and GPU kernels differ in meaning
@@ -235,25 +237,32 @@ class Maker:
     # Whole tensors.
 
     def reduction(self) -> None:
-        x = self.floating(COMMON)
-        name = self.c.pick(("reduce_sum", "reduce_max", "reduce_mean", "reduce_min", "reduce_prod"))
+        x = self.any()
+        name = self.c.pick([name for name in REDUCTIONS if name.startswith("reduce_")])
         axes = sorted({self.c.below(len(x.lens)) for _ in range(self.c.between(1, 2))})
         lens = [1 if axis in axes else length for axis, length in enumerate(x.lens)]
         self.add(self.b.op(name, x.name, axes=axes), lens, x.type)
 
     def along(self) -> None:
-        x = self.floating(COMMON)
-        name, axis = self.c.pick(("softmax", "argmax", "logsoftmax", "argmin")), self.c.below(len(x.lens))
+        name = self.c.pick(("softmax", "argmax", "logsoftmax", "argmin"))
         if name in ("softmax", "logsoftmax"):
-            self.add(self.b.op(name, x.name, axis=axis), x.lens, x.type)
+            x = self.floating(FLOATS)
+            self.add(self.b.op(name, x.name, axis=self.c.below(len(x.lens))), x.lens, x.type)
         else:
+            x = self.any()
+            axis = self.c.below(len(x.lens))
             lens = [1 if each == axis else length for each, length in enumerate(x.lens)]
-            self.add(self.b.op(name, x.name, axis=axis), lens, "int64_type")
+            last = bool(self.c.below(2))
+            self.add(self.b.op(name, x.name, axis=axis, select_last_index=last), lens, "int64_type")
 
     def pooling(self) -> None:
-        x = self.any(lambda v: v.type in COMMON and 3 <= len(v.lens) <= 5)
-        fields = {"mode": self.c.below(3), "padding_mode": 0, "ceil_mode": False, "dyn_global": False}
-        fields |= {"lp_order": self.c.pick((2, 1, 3)), "count_include_pad": bool(self.c.below(2))}
+        mode = self.c.below(3)
+        x = self.any(lambda v: (mode == 1 or v.type in FLOATS) and 3 <= len(v.lens) <= 5)
+        fields = {"mode": mode, "padding_mode": 0, "ceil_mode": False, "dyn_global": False}
+        fields |= {
+            "lp_order": self.c.pick((2, 1) if x.type == "double_type" else (2, 1, 3)),
+            "count_include_pad": bool(self.c.below(2)),
+        }
         lengths, stride, dilations, low, high, out = [], [], [], [], [], []
         for length in x.lens[2:]:
             lengths.append(self.c.between(1, 3))
@@ -316,8 +325,11 @@ class Maker:
 
     def packed(self) -> None:
         if self.c.below(2):
+            if not any(v.type in ("int8_type", "uint8_type") for v in self.values):
+                x, type_ = self.any(), self.c.pick(("int8_type", "uint8_type"))
+                self.add(self.b.op("convert", x.name, target_type=int(type_t[type_])), x.lens, type_)
             x = self.any(lambda v: v.type in ("int8_type", "uint8_type"))
-            axis = self.c.below(len(x.lens))
+            axis = self.c.pick([axis for axis, length in enumerate(x.lens) if length % 2 == 0] or [0])
             lens = list(x.lens)
             if lens[axis] % 2 == 0 and self.c.below(2):
                 lens[axis] //= 2
@@ -499,7 +511,7 @@ STEPS = (
 
 def example(choices: Choices, large: bool = False) -> Example:
     """A program of up to seven instructions beside those that prepare operands."""
-    form = choices.pick((Form.CHANNELS_LAST, Form.CHANNELS_LAST, Form.OPERANDS))
+    form = choices.pick((Form.CHANNELS_LAST,) * 5 + (Form.OPERANDS,) * 2 + (Form.DENSE,))
     maker = Maker(choices, form, large)
     maker.start()
     steps = [STEPS[choices.below(len(STEPS))] for _ in range(choices.between(1, 6))]
