@@ -40,17 +40,13 @@ def _memory(type_: str, count: int, kind: Kind) -> np.ndarray:
     random, dtype = np.random.default_rng(kind.seed), DTYPES[type_]
     if kind.name == "places":
         return random.integers(-kind.limit, kind.limit, count).astype(dtype)
-    if type_ == "bool_type":
-        return random.integers(0, 2, count).astype(np.bool_)
     if kind.name == "positive":
         return random.integers(1, 5, count).astype(dtype)
+    if type_ == "bool_type":
+        return random.integers(0, 2, count).astype(np.bool_)
     if kind.name == "edges":
-        return random.choice(_usable_edges(type_), count)
+        return random.choice(edges(type_), count)
     if kind.name == "whole" or not is_float(type_):
         return random.integers(0 if type_.startswith("u") else -3, 4, count).astype(dtype)
     values = random.integers(-16, 17, count) / 4 if kind.name == "fraction" else random.normal(0.0, 2.0, count)
     return values.astype(dtype)
-
-
-def _usable_edges(type_: str) -> np.ndarray:
-    return edges(type_)
