@@ -50,7 +50,7 @@ class Options:
             (IREE_MIGRAPHX_ARCH).
         workers: compilers that run at once; 0 is one a core (IREE_MIGRAPHX_WORKERS).
         kernels_per_process: the most kernels of a GPU that one compiler gets at once, which saves the time of starting
-            it; if it fails, each is compiled by itself. 1 is a process each, 0 is up to 8
+            it; if it fails, each is compiled by itself. 1 is a process each, 0 is up to 16
             (IREE_MIGRAPHX_KERNELS_PER_PROCESS).
         timeout: seconds that one kernel may take (IREE_MIGRAPHX_TIMEOUT).
         capture_timeout: seconds that MIGraphX may take to optimise a program for the target "gpu" in a process of its
@@ -103,7 +103,7 @@ class Options:
         for pattern in (*self.include, *self.exclude):
             Pattern.parse(pattern)
         _require(self.workers >= 0, "workers", self.workers, "0 (one a core) or more")
-        _require(self.kernels_per_process >= 0, "kernels_per_process", self.kernels_per_process, "0 (up to 8) or more")
+        _require(self.kernels_per_process >= 0, "kernels_per_process", self.kernels_per_process, "0 (up to 16) or more")
         _require(self.threads >= 0, "threads", self.threads, "0 (one a core) or more")
         _require(self.timeout > 0, "timeout", self.timeout, "a number of seconds above 0")
         _require(self.cache_size >= 0, "cache_size", self.cache_size, "megabytes, or 0 for no limit")
