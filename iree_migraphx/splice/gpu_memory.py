@@ -1,20 +1,22 @@
 """Where the values of a program that MIGraphX compiled for the gpu lie in memory, and moving them.
 
 MIGraphX plans the memory of a module's values (src/memory_coloring.cpp of release rocm-7.1.1): each is a `load` at an
-offset of one buffer, the scratch. The offsets are multiples of a few elements only, 8 bytes where all is f16.
+offset of one buffer, the scratch. The offsets are multiples of a few elements only, 8 bytes where all is f16; and it
+takes the values in the order of how many others each must be apart from, which often is not the least memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from operator import add
 
 from iree_migraphx.ir.model import Instruction, Module, Program, Shape
 from iree_migraphx.ir.operators import VIEWS
 from iree_migraphx.ir.write import shape_fields
 from iree_migraphx.kernels.accept import ALIGNMENT
-
-_SCRATCH = "hip::hip_allocate_memory"
+from iree_migraphx.splice.gpu_lifetimes import SCRATCH, lifetimes
+from iree_migraphx.splice.gpu_plan import plan
 
 #: Operators whose result is their first operand's memory, as it is (src/targets/gpu/include/migraphx/gpu/hip.hpp).
 _PASS_ON = frozenset({"as_shape", "hip::fill", "hip::sync_stream"})
@@ -26,6 +28,26 @@ def align_scratch(program: Program) -> Program:
     Two loads that lay side by side still do: the distance between any two offsets never shrinks.
     """
     return replace(program, modules={name: _aligned(module) for name, module in program.modules.items()})
+
+
+def with_less_scratch(program: Program) -> Program:
+    """Plan the places in every scratch buffer anew; where that takes no less memory all stays where it is.
+
+    Args:
+        program: compiled, with its kernels, and aligned.
+    """
+    modules = {}
+    for name, module in program.modules.items():
+        instructions, new = module.by_id(), dict[str, Instruction]()
+        for root, buffers in lifetimes(program, module).items():
+            offsets = plan(list(buffers.values()))
+            end = max(map(add, offsets, (buffer.nbytes for buffer in buffers.values())), default=0)
+            if 0 < end < instructions[root].shape.nbytes:
+                new[root] = _resized(instructions[root], end)
+                for load, offset in zip(buffers, offsets, strict=True):
+                    new[load] = _at(instructions[load], offset)
+        modules[name] = replace(module, instructions=tuple(new.get(i.id, i) for i in module.instructions))
+    return replace(program, modules=modules)
 
 
 def is_aligned(value: str, instructions: Mapping[str, Instruction]) -> bool:
@@ -110,7 +132,7 @@ def without_unused(module: Module) -> Module:
     unused = {load.id for load in _scratch_loads(module, instructions) if not users[load.id]}
     ends: dict[str, int] = {}
     for value, readers in users.items():
-        if value in instructions and instructions[value].name == _SCRATCH:
+        if value in instructions and instructions[value].name == SCRATCH:
             kept = [load for load in readers if load.id not in unused]
             if all(load.name == "load" for load in kept):
                 ends[value] = max((int(load.operator["offset"]) + load.shape.nbytes for load in kept), default=0)
@@ -120,9 +142,7 @@ def without_unused(module: Module) -> Module:
         if instruction.id in unused or end == 0:
             continue
         if 0 < end < instruction.shape.nbytes:
-            shape = Shape.standard_of(instruction.shape.type, (end,))
-            operator = {**instruction.operator, "shape": shape_fields(shape)}
-            instruction = replace(instruction, shape=shape, operator=operator)
+            instruction = _resized(instruction, end)
         new.append(instruction)
     return replace(module, instructions=tuple(new))
 
@@ -147,13 +167,20 @@ def _aligned(module: Module) -> Module:
         root = load.inputs[0]
         if root in moved:
             offset = moved[root][int(load.operator["offset"])]
-            new[load.id] = replace(load, operator={**load.operator, "offset": offset})
+            new[load.id] = _at(load, offset)
             ends[root] = max(ends.get(root, 0), offset + load.shape.nbytes)
     for root, end in ends.items():
-        scratch = instructions[root]
-        shape = Shape.standard_of(scratch.shape.type, (max(end, scratch.shape.nbytes),))
-        new[root] = replace(scratch, shape=shape, operator={**scratch.operator, "shape": shape_fields(shape)})
+        new[root] = _resized(instructions[root], max(end, instructions[root].shape.nbytes))
     return replace(module, instructions=tuple(new.get(i.id, i) for i in module.instructions))
+
+
+def _at(load: Instruction, offset: int) -> Instruction:
+    return replace(load, operator={**load.operator, "offset": offset})
+
+
+def _resized(scratch: Instruction, nbytes: int) -> Instruction:
+    shape = Shape.standard_of(scratch.shape.type, (nbytes,))
+    return replace(scratch, shape=shape, operator={**scratch.operator, "shape": shape_fields(shape)})
 
 
 def _scratch_loads(module: Module, instructions: Mapping[str, Instruction]) -> list[Instruction]:
@@ -165,7 +192,7 @@ def _in_scratch(value: str, instructions: Mapping[str, Instruction]) -> bool:
     if load is None or load.name != "load":
         return False
     root = instructions.get(load.inputs[0])
-    return root is not None and root.name == _SCRATCH
+    return root is not None and root.name == SCRATCH
 
 
 def _moved(offsets: set[int]) -> dict[int, int]:
