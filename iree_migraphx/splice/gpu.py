@@ -36,7 +36,7 @@ from iree_migraphx.kernels.model import GpuKernel, GpuSequence
 from iree_migraphx.options import helper_environment
 from iree_migraphx.partition.subgraph import Subgraph
 from iree_migraphx.splice.gpu_child import pack
-from iree_migraphx.splice.gpu_memory import with_less_scratch
+from iree_migraphx.splice.gpu_memory import with_own_plan
 from iree_migraphx.splice.gpu_placeholder import GpuPlaceholder
 from iree_migraphx.splice.gpu_swap import swap
 
@@ -131,7 +131,7 @@ def compile_gpu(
                 edited.others,
             )
             if not swapped.refusals:
-                done = with_less_scratch(swapped.program)
+                done = with_own_plan(swapped.program)
                 return GpuCompiled(binding.load_buffer(write_program(done)), refusals)
             found = swapped.refusals
         except HelperError as error:

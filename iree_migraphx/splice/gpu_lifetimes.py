@@ -5,7 +5,7 @@ One interval a place, never too short: what may share memory with a place counts
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from iree_migraphx.ir.model import Instruction, Module, Program
 from iree_migraphx.ir.operators import VIEWS
@@ -43,15 +43,14 @@ def lifetimes(program: Program, module: Module) -> dict[str, dict[str, Buffer]]:
             loads[instruction.inputs[0]].append(instruction.id)
             continue
         unknown.update(instruction.inputs)
-        captured = [value for name in instruction.modules for value in _captured(program, name)]
-        for place in _union(places, [*instruction.inputs, *captured]):
+        inside = [value for name in instruction.modules for _, i in program.walk(name) for value in i.inputs]
+        for place in _union(places, [*instruction.inputs, *inside]):
             if index == len(known) - 1 and module is not program.main:
                 # It is read after the module's end, and by the next round of a loop while that is under way.
                 touched[place] = (0, index)
             elif instruction.name not in _NO_TOUCH:
                 touched[place] = (touched.get(place, (index, index))[0], index)
-        shared = [*instruction.inputs, *captured] if instruction.modules else _shared(instruction)
-        places[instruction.id] = _union(places, shared)
+        places[instruction.id] = _result(program, instruction, places)
     return {
         root: {load: Buffer(known[load].shape.nbytes, *touched.get(load, (0, len(known)))) for load in own}
         for root, own in loads.items()
@@ -59,24 +58,30 @@ def lifetimes(program: Program, module: Module) -> dict[str, dict[str, Buffer]]:
     }
 
 
-def _shared(instruction: Instruction) -> Iterable[str]:
-    """The operands whose memory the result may be; those of operators that are not known here are all."""
+def _result(program: Program, instruction: Instruction, places: Mapping[str, set[str]]) -> set[str]:
+    """The places that a result may be in; for operators that are not known here those of all operands."""
+    if instruction.modules:
+        # Its operands are the submodules' parameters; the buffers for their results are among them.
+        found = _union(places, instruction.inputs)
+        for name in instruction.modules:
+            inside = dict(places)
+            for each in program.modules[name].instructions:
+                inside[each.id] = _result(program, each, inside)
+                last = each
+            found |= _union(inside, [last.id, *last.inputs])
+        return found
     if instruction.name.startswith("gpu::"):
         # All of 6.0 to 7.2 have an output_alias of this kind (src/targets/gpu/include/migraphx/gpu/*.hpp).
-        return instruction.inputs and (instruction.inputs[int(instruction.operator.get("output_arg", -1))],)
-    return instruction.inputs[1:] if instruction.name in _COPIES else instruction.inputs
+        return _union(
+            places, instruction.inputs and [instruction.inputs[int(instruction.operator.get("output_arg", -1))]]
+        )
+    return _union(places, instruction.inputs[1:] if instruction.name in _COPIES else instruction.inputs)
 
 
-def _union(places: dict[str, set[str]], values: Iterable[str]) -> set[str]:
+def _union(places: Mapping[str, set[str]], values: Iterable[str]) -> set[str]:
     return {place for value in values for place in places.get(value, ())}
 
 
 def _read(module: Module) -> Iterator[str]:
     for instruction in module.instructions:
-        yield from instruction.inputs
-
-
-def _captured(program: Program, name: str) -> Iterator[str]:
-    """What a submodule and those inside of it read, values of their own among it."""
-    for _, instruction in program.walk(name):
         yield from instruction.inputs

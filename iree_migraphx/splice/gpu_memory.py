@@ -16,7 +16,7 @@ from iree_migraphx.ir.operators import VIEWS
 from iree_migraphx.ir.write import shape_fields
 from iree_migraphx.kernels.accept import ALIGNMENT
 from iree_migraphx.splice.gpu_lifetimes import SCRATCH, lifetimes
-from iree_migraphx.splice.gpu_plan import plan
+from iree_migraphx.splice.gpu_plan import fits, plan
 
 #: Operators whose result is their first operand's memory, as it is (src/targets/gpu/include/migraphx/gpu/hip.hpp).
 _PASS_ON = frozenset({"as_shape", "hip::fill", "hip::sync_stream"})
@@ -30,8 +30,11 @@ def align_scratch(program: Program) -> Program:
     return replace(program, modules={name: _aligned(module) for name, module in program.modules.items()})
 
 
-def with_less_scratch(program: Program) -> Program:
-    """Plan the places in every scratch buffer anew; where that takes no less memory all stays where it is.
+def with_own_plan(program: Program) -> Program:
+    """Plan the places in every scratch buffer anew, where that takes less memory, or where values lie on each other.
+
+    The latter is so for results of an `if` or a loop: MIGraphX takes their buffers to be free behind it
+    (src/include/migraphx/liveness.hpp: an `if` has no output_alias, a loop only that of its last operand).
 
     Args:
         program: compiled, with its kernels, and aligned.
@@ -39,12 +42,14 @@ def with_less_scratch(program: Program) -> Program:
     modules = {}
     for name, module in program.modules.items():
         instructions, new = module.by_id(), dict[str, Instruction]()
-        for root, buffers in lifetimes(program, module).items():
-            offsets = plan(list(buffers.values()))
-            end = max(map(add, offsets, (buffer.nbytes for buffer in buffers.values())), default=0)
-            if 0 < end < instructions[root].shape.nbytes:
+        for root, places in lifetimes(program, module).items():
+            buffers = list(places.values())
+            offsets = plan(buffers)
+            end = max(map(add, offsets, (buffer.nbytes for buffer in buffers)), default=0)
+            given = [int(instructions[load].operator["offset"]) for load in places]
+            if 0 < end < instructions[root].shape.nbytes or not fits(buffers, given):
                 new[root] = _resized(instructions[root], end)
-                for load, offset in zip(buffers, offsets, strict=True):
+                for load, offset in zip(places, offsets, strict=True):
                     new[load] = _at(instructions[load], offset)
         modules[name] = replace(module, instructions=tuple(new.get(i.id, i) for i in module.instructions))
     return replace(program, modules=modules)

@@ -76,6 +76,15 @@ def plan(buffers: Sequence[Buffer]) -> list[int]:
     return best
 
 
+def fits(buffers: Sequence[Buffer], offsets: Sequence[int]) -> bool:
+    """Whether buffers that are in use at once are apart."""
+    return all(
+        offsets[n] + buffers[n].nbytes <= offsets[other] or offsets[other] + buffers[other].nbytes <= offsets[n]
+        for n, others in enumerate(_conflicts(buffers))
+        for other in others
+    )
+
+
 def _placed(
     order: Sequence[int], buffers: Sequence[Buffer], conflicts: Sequence[Sequence[int]], smallest: bool
 ) -> list[int]:

@@ -18,6 +18,7 @@ from iree_migraphx.options import Options
 from iree_migraphx.partition.subgraph import Subgraph
 from iree_migraphx.splice import gpu
 from programs import kernels_of, strided
+from splice.scratch_memory import assert_little_is_wasted, assert_nothing_is_overwritten
 from virtual_hip.device import KernelSpec, VirtualDevice
 from virtual_hip.host import Observer, specs
 
@@ -52,7 +53,10 @@ def compiled(
     eligible: str | None = "all",
     observing: Callable[[Subgraph], Observer] | None = None,
 ) -> Compiled:
-    """Compile with IREE's kernels for the device, and tell it what they compute, and `observing` what they did."""
+    """Compile with IREE's kernels for the device, and tell it what they compute, and `observing` what they did.
+
+    Whatever is compiled here must use its scratch memory well, and never overwrite what is still read.
+    """
     program = binding.parse_onnx_buffer(source) if isinstance(source, bytes) else source
     tried: list[tuple[Sequence[Subgraph], Mapping[str, GpuKernel | GpuSequence]]] = [((), {})]
     original = gpu.compile_gpu
@@ -68,6 +72,9 @@ def compiled(
         settings = {**{name: getattr(options, name) for name in ("cache_dir", "quiet", "flags")}, "eligible": eligible}
         done = pipeline.compile(program, binding.get_target("gpu"), offload_copy, options=Options(**settings))
     result = Compiled(done, *tried[-1])
+    if done.iree_report.swapped:
+        assert_nothing_is_overwritten(result.instructions())
+        assert_little_is_wasted(result.instructions())
     if compute:
         register(device, result.subgraphs, result.kernels, options, observing)
         register_migraphx(device, result.instructions())

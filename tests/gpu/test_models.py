@@ -10,7 +10,6 @@ import pytest
 
 from gpu.by_ref import ByRef
 from gpu.harness import compiled
-from gpu.test_memory import alive_bytes, scratch_bytes
 from gpu.test_swap import assert_loads_without_us
 from iree_migraphx import binding
 from iree_migraphx.ir.model import DTYPES
@@ -53,7 +52,7 @@ WHOLE = [
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize(("model", "precision"), [(classifier, "half"), (detector, "float"), *WHOLE])
 def test_each_launch(virtual_device, kernel_options, model, precision, tmp_path):
-    """Every convolution and dot is ours, and right; the saved program loads without us, and wastes little memory."""
+    """Every convolution and dot is ours, and right; the saved program loads without us."""
     program = model()
     if precision == "half":
         binding.quantize_fp16(program)
@@ -72,9 +71,6 @@ def test_each_launch(virtual_device, kernel_options, model, precision, tmp_path)
     assert by_ref.wrong == []
     assert by_ref.checked == report.swapped
     print(f"{by_ref.checked} launches right, {by_ref.whole} compared whole; {by_ref.not_finite} infinities and NaN")
-    made = done.instructions()
-    # It is MIGraphX's plan: 1.07 for the classifier, 1.25 for magika in float, 1.33 for light_resnet50 in half.
-    assert scratch_bytes(made) <= 1.35 * alive_bytes(made)
     binding.save(done.program, tmp_path / "model.mxr")
     assert_loads_without_us(tmp_path / "model.mxr")
 

@@ -12,9 +12,11 @@ class Memory:
     """The scratch memory of a module after a run of it.
 
     Attributes:
-        owners: who used each byte last; a bytearray's worth of numbers, in runs: (begin, end) -> place.
+        size: bytes.
+        spans: place -> its first byte, and the one behind its last.
         uses: place -> indices of the instructions that used it.
-        lost: (instruction, place) where a place was used again after another had overwritten bytes of it.
+        intact: places in use of which no other has taken a byte since.
+        lost: (instruction, place) where an instruction used a place that is not intact.
         returned: places that the module's result is in.
     """
 
@@ -35,13 +37,14 @@ class Memory:
         begin, end = self.spans[place]
         return end - begin if min(self.uses[place]) <= at <= max(self.uses[place]) else 0
 
-    def use(self, place, index, instruction):
-        if place not in self.uses:
+    def use(self, places, index, instruction):
+        for place in sorted(places - self.uses.keys()):
             self.intact = {other for other in self.intact if not overlap(self.spans[place], self.spans[other])}
             self.intact.add(place)
-        elif place not in self.intact:
-            self.lost.append((instruction.id, place))
-        self.uses.setdefault(place, []).append(index)
+        for place in sorted(places):
+            self.uses.setdefault(place, []).append(index)
+            if place not in self.intact:
+                self.lost.append((instruction.id, place))
 
 
 def overlap(a, b):
@@ -61,19 +64,31 @@ def followed(made, name="main"):
             where[i.id] = {i.id}
             continue
         assert not roots & set(i.inputs), f"{i.id} uses the scratch memory as it is"
-        inside = [each for submodule in i.modules for _, each in made.walk(submodule)]
-        values = [*i.inputs, *(value for each in inside for value in each.inputs)]
-        read = set().union(*(where.get(value, ()) for value in values))
+        values = {*i.inputs, *(value for sub in i.modules for _, each in made.walk(sub) for value in each.inputs)}
         if i.name not in VIEWS and i.name != "get_tuple_elem":
-            for place in sorted(read):
-                memory.use(place, index, i)
-        if i.name in COPIES or (i.name.startswith("gpu::") and not i.modules):
-            # The result is the operand that it was written to; a copy to the host has none.
-            values = [] if len(i.inputs) == 1 and i.name in COPIES else [i.inputs[i.operator.get("output_arg", -1)]]
-        where[i.id] = set().union(*(where.get(value, ()) for value in values))
+            memory.use(set().union(*(where.get(value, ()) for value in values)), index, i)
+        where[i.id] = set().union(*(where.get(value, ()) for value in same_memory(made, i)))
         if i.name == "@return":
             memory.returned |= where[i.id]
     return memory
+
+
+def same_memory(made, instruction):
+    """Values whose memory an instruction's result may be."""
+    if instruction.modules:
+        returned = {made.modules[name].instructions[-1].id for name in instruction.modules}
+        inside = {each.id: each for name in instruction.modules for _, each in made.walk(name)}
+        pending = list(returned)
+        while pending:
+            more = set(same_memory(made, inside[pending.pop()])) - returned
+            returned |= more
+            pending += more & inside.keys()
+        return {*instruction.inputs, *returned}
+    if instruction.name in COPIES:
+        return instruction.inputs[1:]
+    if instruction.name.startswith("gpu::") and instruction.inputs:
+        return [instruction.inputs[instruction.operator.get("output_arg", -1)]]
+    return instruction.inputs
 
 
 def assert_nothing_is_overwritten(made):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from iree_migraphx.ir.model import Instruction, Module, Program, Shape
 from iree_migraphx.ir.write import shape_fields
 from iree_migraphx.splice.gpu_lifetimes import lifetimes
-from iree_migraphx.splice.gpu_memory import with_less_scratch
+from iree_migraphx.splice.gpu_memory import with_own_plan
 from splice.scratch_memory import assert_nothing_is_overwritten, followed
 
 BYTES = 64
@@ -83,20 +83,29 @@ def test_what_is_copied_to_the_host_is_there(target):
     assert spans(made) == {"a": ("k", "c")}
 
 
-def test_submodules_use_the_memory_of_those_around_them():
-    """Where the branches read it, and as long as the result of the `if` is read, which may be in it."""
+@pytest.mark.parametrize(("result", "last"), [("m", "f"), ("v", "n")], ids=["its own", "a view of what it reads"])
+def test_submodules_use_the_memory_of_those_around_them(result, last):
+    """As long as the result of the `if` is read, which may be in its operands, or in what the branch gives back."""
     inside = [scratch(64, "t"), load("d", 0, "t"), node("v", "identity", "a"), kernel("m", "v", "d")]
     given = [scratch(192), load("a", 0), load("b", 64), load("c", 128), kernel("k", "x", "a"), kernel("l", "x", "b")]
-    chosen = node("f", "if", "x", "b", modules=("then",))
-    made = program(
-        X,
-        *given,
-        chosen,
-        node("e", "get_tuple_elem", "f", index=0),
-        kernel("n", "e", "c"),
-        then=[*inside, node("r", "@return", "m")],
-    )
-    assert spans(made) == {"a": ("k", "n"), "b": ("l", "n"), "c": ("n", "n")}
+    chosen = [node("f", "if", "x", "b", modules=("then",)), node("e", "get_tuple_elem", "f", index=0)]
+    then = [*inside, node("r", "@return", result)]
+    assert spans(program(X, *given, *chosen, kernel("n", "e", "c"), then=then)) == {
+        "a": ("k", last),
+        "b": ("l", "n"),
+        "c": ("n", "n"),
+    }
+
+
+def test_the_result_of_an_if_is_not_written_over():
+    """MIGraphX takes the buffer of the result to be free behind the `if`."""
+    given = [scratch(64), load("a", 0), load("b", 0), node("f", "if", "x", "a", modules=("then",))]
+    then = [node("p", "@param", parameter="p"), node("r", "@return", "p")]
+    made = program(X, *given, kernel("k", "f", "b"), node("e", "@return", "k"), then=then)
+    assert followed(made).lost
+    after = with_own_plan(made)
+    assert_nothing_is_overwritten(after)
+    assert followed(after).size == 128
 
 
 def test_a_submodules_result_is_kept_for_its_next_round():
@@ -116,7 +125,7 @@ CHAIN = [scratch(192), load("a", 0), load("b", 64), load("c", 128), kernel("k", 
 
 def test_places_that_are_never_in_use_at_once_become_one():
     made = program(X, *CHAIN, kernel("m", "l", "c"), node("r", "@return", "m"))
-    after = with_less_scratch(made)
+    after = with_own_plan(made)
     root = after.main.by_id()["s"]
     assert root.shape.lens == tuple(root.operator["shape"]["lens"]) == (128,)
     assert {i: after.main.by_id()[i].operator["offset"] for i in "abc"} == {"a": 0, "b": 64, "c": 0}
@@ -137,13 +146,13 @@ def test_what_is_not_known_stays_where_it_is(more):
     body = [node("v", "identity", "s"), node("z", "@return", "v")]
     inside = {"body": body} if more.modules else {}
     made = program(X, *CHAIN, kernel("m", "l", "c"), more, node("r", "@return", "m"), **inside)
-    assert with_less_scratch(made) == made
+    assert with_own_plan(made) == made
 
 
 def test_a_plan_that_is_not_smaller_is_left_alone():
     given = [scratch(128), load("a", 64), load("b", 0), load("c", 64), *CHAIN[4:], kernel("m", "l", "c")]
     made = program(X, *given)
-    assert with_less_scratch(made) == made
+    assert with_own_plan(made) == made
 
 
 @st.composite
@@ -179,7 +188,7 @@ def programs(draw):
 @given(programs())
 def test_nothing_is_overwritten_while_somebody_reads_it(made):
     assert_nothing_is_overwritten(made)
-    after = with_less_scratch(made)
+    after = with_own_plan(made)
     assert_nothing_is_overwritten(after)
     assert followed(after).size <= followed(made).size
-    assert with_less_scratch(after) == after
+    assert with_own_plan(after) == after

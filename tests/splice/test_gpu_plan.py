@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iree_migraphx.kernels.accept import ALIGNMENT
-from iree_migraphx.splice.gpu_plan import Buffer, most_alive, plan
+from iree_migraphx.splice.gpu_plan import Buffer, fits, most_alive, plan
 
 
 def buffer(nbytes, first, length):
@@ -27,6 +27,7 @@ def test_two_that_are_in_use_at_once_are_apart(buffers):
     offsets = plan(buffers)
     assert plan(list(buffers)) == offsets
     assert all(offset >= 0 and offset % ALIGNMENT == 0 for offset in offsets)
+    assert fits(buffers, offsets)
     for (a, at), (b, other) in itertools.combinations(zip(buffers, offsets, strict=True), 2):
         if max(a.first, b.first) <= min(a.last, b.last) and a.nbytes and b.nbytes:
             assert at + a.nbytes <= other or other + b.nbytes <= at
@@ -79,6 +80,13 @@ def test_what_needs_more_than_one_order():
     sizes = ((1, 2, 3), (2, 4, 8), (2, 0, 2), (3, 2, 4), (1, 3, 7))
     buffers = [Buffer(size * 12_800, first, last) for size, first, last in sizes]
     assert end_of(buffers, plan(buffers)) == most_alive(buffers)
+
+
+@pytest.mark.parametrize(("other", "apart"), [(0, False), (63, False), (64, True), (100, True)])
+def test_two_places(other, apart):
+    assert fits([Buffer(64, 0, 1), Buffer(64, 1, 2)], [0, other]) is apart
+    assert fits([Buffer(64, 0, 1), Buffer(64, 1, 2)], [other, 0]) is apart
+    assert fits([Buffer(64, 0, 1), Buffer(64, 2, 2)], [0, other])
 
 
 def test_nothing_to_place():
