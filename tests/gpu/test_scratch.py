@@ -1,30 +1,16 @@
 """The scratch memory of compiled programs. The harness checks that of every program that it compiles."""
 
-from importlib.util import find_spec
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from gpu import harness, nets
 from gpu.harness import compiled, run_on_device
+from gpu.test_models import light_resnet50, magika, whole_detector
 from gpu.test_programs import assert_right, inputs_of
 from iree_migraphx import binding
 from iree_migraphx.splice import gpu, gpu_memory
 from splice.models import convolutions, expected
 from splice.scratch_memory import followed
-
-
-def packaged(package, pattern):
-    """The path of a model that a package of the tests' brings."""
-    return next(Path(find_spec(package).submodule_search_locations[0]).glob(pattern))
-
-
-MODELS = {
-    "light_resnet50": lambda: (packaged("onnx", "backend/test/data/light/light_resnet50.onnx"), {}),
-    "det": lambda: (packaged("rapidocr_onnxruntime", "models/*_det_*.onnx"), {"x": [1, 3, 320, 320]}),
-    "magika": lambda: (packaged("magika", "models/standard_v3_3/model.onnx"), {}),
-}
 
 
 @pytest.mark.parametrize("offload_copy", [False, True], ids=["device", "offload"])
@@ -76,13 +62,12 @@ def test_several_streams_keep_migraphxs_plan(virtual_device, kernel_options, mon
 
 @pytest.mark.timeout(0)
 @pytest.mark.whole_model
-@pytest.mark.parametrize("offload_copy", [False, True], ids=["device", "offload"])
 @pytest.mark.parametrize("precision", ["half", "float"])
-@pytest.mark.parametrize("name", ["light_resnet50", "det", "magika"])
-def test_whole_models(virtual_device, kernel_options, name, precision, offload_copy):
-    path, lens = MODELS[name]()
-    program = binding.parse_onnx(str(path), map_input_dims=lens)
+@pytest.mark.parametrize("model", [light_resnet50, whole_detector, magika], ids=lambda model: model.__name__)
+def test_whole_models(virtual_device, kernel_options, model, precision):
+    """With results in the caller's memory; with offload_copy where each launch of theirs is tested."""
+    program = model()
     if precision == "half":
         binding.quantize_fp16(program)
-    done = compiled(program, kernel_options, virtual_device, offload_copy, compute=False)
+    done = compiled(program, kernel_options, virtual_device, compute=False)
     assert done.report.swapped == done.report.eligible > 0, done.report.summary()
