@@ -86,6 +86,8 @@ def perform(snippet: Snippet, folder: Path, cache: Path) -> None:
         run(f"{settings}{interpreter} snippet.py", folder)
     else:
         text = snippet.text.replace(". .root/env.sh\n", "")
+        if snippet.mark == "virtual gpu":
+            settings += 'iree-migraphx() { python-virtual-gpu -m iree_migraphx.cli.main "$@"; }\n'
         output = run(settings + text, folder, fails=snippet.mark == "fails")
         assert snippet.detail in output
 
