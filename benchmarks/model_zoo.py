@@ -24,7 +24,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from rich.console import Console
-from zoo.catalogue import ZOO, inputs_of
+from zoo.catalogue import ZOO, Architecture, inputs_of
 from zoo.transformer import BASE, Bert
 from zoo.vision import ConvNeXt, ResNet, ViT
 
@@ -34,10 +34,13 @@ from iree_migraphx.report import Report
 
 PLACES = ("host", "gfx90a", "gfx942", "gfx950", "gfx1100", "gfx1201")
 #: Models that are quantized to int8 too, with lengths at which MIGraphX can calibrate them: that is on its ref target.
-CALIBRATED = {"resnet50": replace(ResNet(), size=64), "bert_base": Bert(tokens=16, encoder=replace(BASE, layers=2))}
-#: Models checked for GPUs in half and int8 with two of each layer that they repeat, which gives the same kernels:
+CALIBRATED: Mapping[str, Architecture] = {
+    "resnet50": replace(ResNet(), size=64),
+    "bert_base": Bert(tokens=16, encoder=replace(BASE, layers=2)),
+}
+#: Models with two of each layer that they repeat, for other types than float, which gives the same kernels:
 #: MIGraphX takes about 3 us for each number that it converts, and they have up to 110 million.
-TWICE = {
+TWICE: Mapping[str, Architecture] = {
     "bert_base": Bert(vocabulary=1000, encoder=replace(BASE, layers=2)),
     "vit_b16": ViT(encoder=replace(BASE, layers=2)),
     "resnet50": ResNet(depths=(2, 2, 2, 2)),
@@ -77,19 +80,23 @@ def measure(
     name: str, precisions: Sequence[str], places: Sequence[str], options: Options, small: bool
 ) -> Iterator[Variant]:
     """The variants of a model."""
-    model = (ZOO[name].small if small else ZOO[name].real).build()
+    gpus = [place for place in places if place != "host"]
     for precision in precisions:
         if precision == "int8" and name not in CALIBRATED:
             continue
-        if "host" in places and (precision == "float" or name in CALIBRATED):
-            calibrated = CALIBRATED[name].build() if precision == "int8" and not small else model
-            yield _on_host(name, precision, calibrated, options)
-        gpus = [place for place in places if place != "host"]
+        if "host" in places:
+            yield _on_host(name, precision, _built(name, precision, CALIBRATED, small), options)
         if gpus:
-            shorter = name in TWICE and precision != "float" and not small
-            program = _parsed(TWICE[name].build() if shorter else model, precision)
+            program = _parsed(_built(name, precision, TWICE, small), precision)
             for place in gpus:
                 yield _checked(name, precision, place, program, options)
+
+
+def _built(name: str, precision: str, for_int8: Mapping[str, Architecture], small: bool) -> onnx.ModelProto:
+    """The model with the lengths at which it can be had in a precision."""
+    if small or precision == "float":
+        return (ZOO[name].small if small else ZOO[name].real).build()
+    return (for_int8 if precision == "int8" else TWICE).get(name, ZOO[name].real).build()
 
 
 def _parsed(model: onnx.ModelProto, precision: str, calibration: Sequence[Any] = ()) -> migraphx.program:
@@ -192,8 +199,8 @@ python benchmarks/model_zoo.py --markdown docs/models.md
 which builds them (benchmarks/zoo/), compiles them for this machine's CPU, compares two runs with onnxruntime, and
 compiles and checks their kernels for GPUs, none of which was there. A cell is subgraphs accepted/eligible; what is
 eligible is in [architecture.md](architecture.md); an empty cell was not tried. Half is after `quantize_fp16`,
-int8 after `quantize_int8`; for GPUs, ResNet-50, ConvNeXt, BERT and ViT then have two of each layer that they repeat,
-which gives the same kernels.
+int8 after `quantize_int8`; ResNet-50, ConvNeXt, BERT and ViT then have two of each layer that they repeat, which gives
+the same kernels.
 
 *difference* is the largest of any output to onnxruntime's in float, over that output's largest value; {float:.1e}
 passes for float, {half:.1e} for half, {int8:.2f} for int8. MIGraphX calibrates int8 on its ref target, which is too

@@ -77,7 +77,7 @@ def test_the_command(tmp_path):
     assert ended.returncode == 0, ended.stderr
     found = json.loads((tmp_path / "zoo.json").read_text())
     assert [(each["precision"], each["place"]) for each in found] == [
-        ("float", "host"), ("float", "gfx942"), ("half", "gfx942"),
+        ("float", "host"), ("float", "gfx942"), ("half", "host"), ("half", "gfx942"),
     ]  # fmt: skip
     assert all(each["accepted"] == each["eligible"] > 0 for each in found)
     rows = [line for line in (tmp_path / "models.md").read_text().splitlines() if line.startswith("| tagger")]
