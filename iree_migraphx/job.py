@@ -11,6 +11,7 @@ from dataclasses import asdict, astuple, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from iree_migraphx import binding, gpu
+from iree_migraphx.capture.recurrence import has_recurrence, unrolled
 from iree_migraphx.errors import CaptureError, CompilerNotFoundError, HelperError, OptionError, Reason, Refusal
 from iree_migraphx.ir.constants import fold_constants
 from iree_migraphx.ir.edit import remove_dead
@@ -170,9 +171,11 @@ class Job:
             self._give_up(Reason.DYNAMIC_SHAPE, Reason.DYNAMIC_SHAPE.description)
             return Found(program, (), False)
         found = self._captured(program, how) if self.on_gpu and how is not None else None
+        recurrent = found is None and has_recurrence(program)
         if found is not None:
             program = found.unfused.program
         else:
+            program = self._unrolled(program) if recurrent else program
             with self.stage("fold"):
                 program = remove_dead(fold_constants(program, evaluate_with_ref))
                 if target.is_host:
@@ -182,7 +185,7 @@ class Job:
         form = forms.form_for(target.gfx)
         with self.stage("partition"):
             extra = target.is_host if self.options.extra is None else self.options.extra
-            rules = forms.rules(form, standard_operands=target.is_host, extra=extra)
+            rules = forms.rules(form, standard_operands=target.is_host, extra=extra, slices=not recurrent)
             eligible = self.options.eligible or ("migraphx" if self.on_gpu else "all")
             if target.is_host:
                 chosen = with_layouts(program, partition(program, rules), rules)
@@ -214,6 +217,16 @@ class Job:
         except CaptureError as error:
             self.report = replace(self.report, note=gpu.capture_failed(error))
             return None
+
+    def _unrolled(self, program: Program) -> Program:
+        """The program with its recurrent layers written out; as it is, and a note in the report, where that failed."""
+        try:
+            with self.stage("capture"):
+                return unrolled(program, self.options.capture_timeout)
+        except CaptureError as error:
+            log.info("not unrolled: %s", error)
+            self.report = replace(self.report, note=f"recurrent layers were left to MIGraphX: {error}")
+            return program
 
     def compile(self, plan: Plan, target: Target) -> Mapping[str, Outcome]:
         """Kernels, or why not, by the subgraphs' key."""

@@ -34,7 +34,9 @@ LEAST_WORK = 4096
 PRODUCERS = frozenset({"convert", "dequantizelinear", "unpack_fp4", "unpack_int4"})
 
 
-def rules(form: Form, standard_operands: bool, extra: bool = False, least_work: int = LEAST_WORK) -> Rules:
+def rules(
+    form: Form, standard_operands: bool, extra: bool = False, least_work: int = LEAST_WORK, slices: bool = True
+) -> Rules:
     """Rules by which a partition takes exactly what can be lowered.
 
     Args:
@@ -42,30 +44,37 @@ def rules(form: Form, standard_operands: bool, extra: bool = False, least_work: 
         standard_operands: for the host, see `Rules`.
         extra: subgraphs without an anchor too.
         least_work: of a subgraph without an anchor, see `Extra`.
+        slices: may be in subgraphs. Those of an unrolled layer are others at each step, and so would the kernels be.
     """
+
+    def reshapes(instruction: Instruction) -> bool:
+        return emit.supports_reshaper(instruction) and (slices or instruction.name != "slice")
+
     return Rules(
         anchor=emit.supports_anchor,
         pointwise=pointwise.supports,
-        reshaper=emit.supports_reshaper,
+        reshaper=reshapes,
         reshaper_behind=lambda instruction: (
-            emit.supports_reshaper(instruction) and (standard_operands or instruction.name not in RESIZING)
+            reshapes(instruction) and (standard_operands or instruction.name not in RESIZING)
         ),
         standard_operands=standard_operands,
         constant_order=lambda anchor, index, shape: anchors.constant_order(anchor, index, shape, form),
         channels_last=lambda instruction: form is Form.CHANNELS_LAST and anchors.channels_last(instruction),
         keeps_order=lambda instruction: instruction.name in KEEP_ORDER or pointwise.supports(instruction),
         producer=lambda instruction: form is Form.CHANNELS_LAST and instruction.name in PRODUCERS,
-        extra=_extra(least_work) if extra else None,
+        extra=_extra(least_work, slices) if extra else None,
         attention=lambda found, known: emit.supports_attention(found, known, form),
     )
 
 
-def _extra(least_work: int) -> Extra:
+def _extra(least_work: int, slices: bool) -> Extra:
     def view(instruction: Instruction) -> bool:
         return emit.supports_reshaper(instruction) and instruction.name != "contiguous"
 
     return Extra(
-        supports=lambda instruction, operands: emit.supports_extra(instruction, [i.shape for i in operands]),
+        supports=lambda instruction, operands: (
+            (slices or instruction.name != "slice") and emit.supports_extra(instruction, [i.shape for i in operands])
+        ),
         works=lambda instruction: not view(instruction),
         elementwise=lambda instruction: view(instruction) or pointwise.supports(instruction),
         least_work=least_work,
