@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -95,14 +96,14 @@ def _choices(parser: argparse.ArgumentParser) -> dict[str, Parser]:
 def _options() -> Iterator[str]:
     yield f"{_MADE}\n\n# Options\n"
     yield "Arguments of `iree_migraphx.Options` win over the environment, which wins over the file of IREE_CONFIG,"
-    yield "where each option has its name. MIGraphX reads its own variables by itself.\n"
+    yield "where each option has its name. Switches are 1 and 0 there. MIGraphX reads its own variables by itself.\n"
     yield "| option | variable | default | meaning |\n| --- | --- | --- | --- |"
     variables = {option: name for name, (option, _) in options._VARIABLES.items()}
     texts = attributes(options.Options)
     for field in dataclasses.fields(options.Options):
         default = field.default if field.default is not dataclasses.MISSING else "the platform's cache folder"
         default = "" if default is None or default == () else default
-        meaning = texts[field.name].replace("|", "\\|")
+        meaning = re.sub(rf" \({variables.get(field.name)}\)", "", texts[field.name]).replace("|", "\\|")
         yield f"| {field.name} | {variables.get(field.name, '')} | {default} | {meaning} |"
 
 
