@@ -241,14 +241,14 @@ class Job:
         return self._verified(plan, outcomes, target) if self.options.verify else outcomes
 
     def _verified(self, plan: Plan, outcomes: Mapping[str, Outcome], target: Target) -> Mapping[str, Outcome]:
-        if not target.is_host:
+        if not target.is_host and not self.on_gpu:
             notes = [self.report.note] if self.report.note else []
             self.report = replace(self.report, note="; ".join([*notes, "kernels for a gpu can't be verified here"]))
             return outcomes
         from iree_migraphx.splice.verify import verify
 
         with self.stage("verify"):
-            return verify(plan.program, plan.tried, plan.requests, outcomes, self.options)
+            return verify(plan.program, plan.tried, plan.requests, outcomes, self.options, str(target))
 
     def _splice_gpu(
         self, plan: Plan, outcomes: Mapping[str, Outcome], how: How

@@ -63,8 +63,8 @@ class Options:
             (IREE_MIGRAPHX_CACHE_SIZE).
         failures: a folder for what is needed to report a failed compile, of every kernel that fails
             (IREE_MIGRAPHX_FAILURES); None keeps it for compilers that crash, and at debug 2 for all, in `cache_dir`.
-        verify: run each host kernel once on made-up operands before it is taken, and leave it out unless it computes
-            what MIGraphX's ref target does; takes long (IREE_MIGRAPHX_VERIFY=1). Not for kernels of a gpu.
+        verify: run each kernel once on made-up operands before it is taken, and leave it out unless it computes what
+            MIGraphX's ref target does; takes long (IREE_MIGRAPHX_VERIFY=1). `check` runs none for a gpu.
         executor: compiles kernels instead of processes of this machine: any concurrent.futures.Executor whose workers
             have this package and the same iree-compile. It is not shut down.
         threads: threads of a host kernel; 0 is one a core (IREE_MIGRAPHX_THREADS).

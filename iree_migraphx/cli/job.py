@@ -167,7 +167,7 @@ def add_iree(parser: argparse.ArgumentParser, checks_only: bool = False) -> None
         group.add_argument(
             "--verify",
             action="store_true",
-            help="run each kernel for the CPU once, beside MIGraphX's ref target, before it is taken; one that is "
+            help="run each kernel once, beside MIGraphX's ref target, before it is taken; one that is "
             "wrong is left out (exit status 4). Takes long; the command verify tells more",
         )
     group.add_argument("--strict", action="store_true", help="whatever is left to MIGraphX is an error (exit status 3)")

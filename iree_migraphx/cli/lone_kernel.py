@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from iree_migraphx.errors import KernelError
+from iree_migraphx.errors import KernelError, Refusal
 from iree_migraphx.ir.model import Program
 from iree_migraphx.kernels.model import GpuKernel, GpuSequence, HostKernel
 from iree_migraphx.splice.compare import terms
+from iree_migraphx.splice.gpu_trial import alone as gpu_alone
 from iree_migraphx.splice.runtime import LoadedKernel, aligned_bytes, device
 from iree_migraphx.splice.trial import logical, made_up
 
@@ -47,7 +47,10 @@ class LoneKernel:
             self._loaded = LoadedKernel(device(threads), kernel, self._shapes, subgraph.result_shape)
         elif isinstance(kernel, (GpuKernel, GpuSequence)):
             self._run = self._on_gpu
-            self._program = _gpu_program(subgraph, kernel, alone)
+            try:
+                self._program = gpu_alone(subgraph, kernel, alone)
+            except Refusal as refusal:
+                raise KernelError(f"{subgraph.name}: {refusal.detail}") from refusal
         else:
             raise KernelError(f"{subgraph.name} has no kernel: {kernel}")
 
@@ -101,16 +104,3 @@ def _aligned(memory: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[np.uint8]]:
         held.append(aligned_bytes(each.nbytes))
         held[-1][:] = np.ascontiguousarray(each).reshape(-1).view(np.uint8)
     return held
-
-
-def _gpu_program(subgraph: Subgraph, kernel: GpuKernel | GpuSequence, alone: Program) -> Any:
-    from iree_migraphx.splice.gpu import compile_gpu
-
-    members = tuple(i.id for i in subgraph.body.instructions if not i.name.startswith("@"))
-    operands = tuple(parameter.id for parameter in subgraph.parameters)
-    results = subgraph.body.instructions[-1].inputs
-    whole = replace(subgraph, module="main", members=members, operands=operands, results=results)
-    done = compile_gpu(alone, [whole], {subgraph.key: kernel}, offload_copy=True, fast_math=True, exhaustive_tune=False)
-    if done.program is None or done.refusals:
-        raise KernelError(f"{subgraph.name} can't be put into a program of its own: {dict(done.refusals)}")
-    return done.program

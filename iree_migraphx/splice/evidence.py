@@ -1,4 +1,4 @@
-"""The bundle of a host kernel that fails when it runs, or computes something else than MIGraphX."""
+"""The bundle of a kernel that fails when it runs, or computes something else than MIGraphX."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from iree_migraphx.ir.model import Shape
 from iree_migraphx.kernels.bundle import describe, flags_beside, keep_bundle, write_script
 from iree_migraphx.kernels.compiler import Compiler, compile_command, find_compiler
 from iree_migraphx.kernels.flags import compile_flags, write_flags
-from iree_migraphx.kernels.model import HostKernel, Request
-from iree_migraphx.kernels.targets import parse_target
+from iree_migraphx.kernels.model import HostKernel, Kernel, Request
+from iree_migraphx.kernels.targets import Target, parse_target
 from iree_migraphx.options import Options
 from iree_migraphx.splice import trial
 from iree_migraphx.splice.placeholder import Failed
@@ -39,6 +39,9 @@ _TYPES = {
 
 #: Types that .npy files have no name for; iree-run-module takes them from raw files.
 _RAW = frozenset(name for name in _TYPES if name.startswith(("bf16", "fp8")))
+
+#: For a kernel that something else than IREE's runtime launches.
+_KERNEL_ONLY = ("--compile-to=hal", "--iree-rocm-container-type=hsaco")
 
 _RERUN = """#!/bin/sh
 # Compiles input.mlir again and runs it on the same inputs: ./rerun.sh
@@ -63,20 +66,24 @@ class Evidence:
 
     Attributes:
         request: what it was made of.
-        shapes: of its operands, and of its result behind them.
+        shapes: of its operands, and of its results behind them.
         operands: the memory that it was given, dense.
         expected: what MIGraphX computes, likewise; None where that is not known.
         actual: what the kernel computed; None where it did not come to that.
         errors: what was said.
+        results: how many results it has.
+        number: which of them is meant.
     """
 
     request: Request
-    kernel: HostKernel
+    kernel: Kernel
     shapes: tuple[Shape, ...]
     operands: Sequence[npt.NDArray[Any]]
     expected: npt.NDArray[Any] | None
     actual: npt.NDArray[Any] | None
     errors: str
+    results: int = 1
+    number: int = 0
 
 
 def failed_run(request: Request, kernel: HostKernel, shapes: Sequence[Shape], options: Options) -> Failed | None:
@@ -94,7 +101,7 @@ def failed_run(request: Request, kernel: HostKernel, shapes: Sequence[Shape], op
     return failed
 
 
-def keep_evidence(evidence: Evidence, refusal: Refusal, allowed: float, options: Options) -> None:
+def keep_evidence(evidence: Evidence, refusal: Refusal, allowed: float, options: Options, target: str = "host") -> None:
     """Write the bundle.
 
     Args:
@@ -102,15 +109,22 @@ def keep_evidence(evidence: Evidence, refusal: Refusal, allowed: float, options:
         refusal: what is wrong: WRONG_RESULT is of the class accuracy, others are of the class run.
         allowed: by how much each element may differ.
         options: where to, and how the kernel is compiled.
+        target: what for.
     """
     kind = "accuracy" if refusal.reason is Reason.WRONG_RESULT else "run"
-    name = f"{kind}-{refusal.reason.value}-{evidence.request.symbol}-host"
-    keep_bundle(name, refusal, options, lambda folder: _write(folder, evidence, refusal, kind, allowed, options))
+    where = parse_target(target)
+    name = f"{kind}-{refusal.reason.value}-{evidence.request.symbol}-{where.name}"
+    keep_bundle(name, refusal, options, lambda folder: _write(folder, evidence, refusal, kind, allowed, options, where))
 
 
-def _write(folder: Path, evidence: Evidence, refusal: Refusal, kind: str, allowed: float, options: Options) -> None:
-    request, target = evidence.request, parse_target("host")
+def _write(
+    folder: Path, evidence: Evidence, refusal: Refusal, kind: str, allowed: float, options: Options, target: Target
+) -> None:
+    request = evidence.request
     flags = compile_flags(target, options, request.anchor)
+    if not target.is_host:
+        # A module that iree-run-module loads, with the same kernel in it.
+        flags = tuple(flag for flag in flags if flag not in _KERNEL_ONLY)
     try:
         compiler: Compiler | None = find_compiler(options)
     except CompilerNotFoundError:
@@ -124,19 +138,25 @@ def _write(folder: Path, evidence: Evidence, refusal: Refusal, kind: str, allowe
         f"reason: {refusal.reason.value} ({refusal.reason.description})",
         f"detail: {refusal.detail}",
         f"kernel: {request.symbol}, around {request.anchor}",
-        "target: host",
+        f"target: {target}",
         f"tolerance: {allowed:g} for each element",
     ]
     describe(folder, lines, request.mlir, command, compiler)
     (folder / "stderr.txt").write_text(evidence.errors, encoding="utf-8")
-    (folder / trial.KERNEL).write_bytes(evidence.kernel.vmfb)
-    *operands, result = evidence.shapes
-    run = [f"--function={request.symbol}", "--device=local-task"]
+    if isinstance(evidence.kernel, HostKernel):
+        (folder / trial.KERNEL).write_bytes(evidence.kernel.vmfb)
+    else:
+        (folder / "kernel.hsaco").write_bytes(evidence.kernel.code_object)
+    operands, results = evidence.shapes[: -evidence.results], evidence.shapes[-evidence.results :]
+    run = [f"--function={request.symbol}", "--device=" + ("local-task" if target.is_host else "hip")]
     for index, (value, shape) in enumerate(zip(evidence.operands, operands, strict=True)):
         run.append(f"--input={_file(folder, f'input{index}', value, shape)}")
-    run.append(f"--input=&{_type(result)}")
+    run += [f"--input=&{_type(result)}" for result in results]
     if evidence.expected is not None:
-        run.append(f"--expected_output={_file(folder, trial.EXPECTED, evidence.expected, result)}")
+        file = _file(folder, trial.EXPECTED, evidence.expected, results[evidence.number])
+        run += [
+            f"--expected_output={file if number == evidence.number else '(ignored)'}" for number in range(len(results))
+        ]
         run += [f"--expected_{name}_threshold={allowed:g}" for name in ("f16", "bf16", "f32", "f64")]
         run.append("--output_max_element_count=16")
     if evidence.actual is not None:

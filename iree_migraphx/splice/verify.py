@@ -1,4 +1,4 @@
-"""Trying host kernels before they are taken: each against MIGraphX's ref target, on the same made-up operands."""
+"""Trying kernels before they are taken: each against MIGraphX's ref target, on the same made-up operands."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ import iree_migraphx
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.model import Program
 from iree_migraphx.kernels.invoke import Run, run
-from iree_migraphx.kernels.model import HostKernel, Outcome, Request
+from iree_migraphx.kernels.model import HostKernel, Kernel, Outcome, Request
 from iree_migraphx.kernels.progress import default_progress
 from iree_migraphx.kernels.scratch import scratch_folder
 from iree_migraphx.options import Options
 from iree_migraphx.partition.subgraph import Subgraph
-from iree_migraphx.splice import trial
+from iree_migraphx.splice import gpu_trial, trial
 from iree_migraphx.splice.compare import Tolerance, terms
 from iree_migraphx.splice.evidence import Evidence, keep_evidence
 
 # Wherever this package was imported from, the process must find the same one.
 _CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from iree_migraphx.splice import trial; trial.child(sys.argv[2])"
+_GPU_CHILD = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from iree_migraphx.splice import gpu_trial; "
+    "gpu_trial.child(*sys.argv[2:])"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +44,11 @@ def verify(
     requests: Mapping[str, Request],
     outcomes: Mapping[str, Outcome],
     options: Options,
+    target: str = "host",
 ) -> dict[str, Outcome]:
-    """Run every host kernel once, and refuse those that fail or compute something else than MIGraphX's ref target.
+    """Run every kernel once, and refuse those that fail or compute something else than MIGraphX's ref target.
+
+    Kernels for a GPU run on this process's current device, each in a program of its own.
 
     That target takes about 0.2 microseconds a multiplication, so this takes long for large models; several are tried at
     once. What is refused leaves a bundle.
@@ -52,12 +59,13 @@ def verify(
         requests: what the kernels were made of.
         outcomes: of the kernel compiler.
         options: how many at once, and seconds that one kernel may run.
+        target: what the kernels are for, in words.
 
     Returns:
         The outcomes, with the refusals RUN_ERROR and WRONG_RESULT among them.
     """
     tried = {subgraph.key: subgraph for subgraph in subgraphs}
-    kernels = {key: each.kernel for key, each in outcomes.items() if isinstance(each.kernel, HostKernel)}
+    kernels = {key: each.kernel for key, each in outcomes.items() if not isinstance(each.kernel, Refusal)}
     verdicts = dict(outcomes)
     if not kernels:
         return verdicts
@@ -65,9 +73,9 @@ def verify(
     stop = threading.Event()
     pool = ThreadPoolExecutor(min(options.worker_count, len(kernels)), "verify")
     try:
-        progress.begin(len(kernels), "host", False)
+        progress.begin(len(kernels), target, False)
         running = {
-            pool.submit(_try, program, tried[key], requests[key], kernel, options, stop): key
+            pool.submit(_try, program, tried[key], requests[key], kernel, options, target, stop): key
             for key, kernel in kernels.items()
         }
         for future in as_completed(running):
@@ -83,32 +91,49 @@ def verify(
 
 
 def _try(
-    program: Program, subgraph: Subgraph, request: Request, kernel: HostKernel, options: Options, stop: threading.Event
+    program: Program,
+    subgraph: Subgraph,
+    request: Request,
+    kernel: Kernel,
+    options: Options,
+    target: str,
+    stop: threading.Event,
 ) -> Refusal | None:
     """The refusal of a kernel, None if it is right."""
-    shapes = [*(parameter.shape for parameter in subgraph.parameters), subgraph.result_shape]
-    task = trial.Task(
-        request.symbol, options.timeout, options.thread_count, tuple((s.type, s.lens, s.strides) for s in shapes)
-    )
+    shapes = (*(parameter.shape for parameter in subgraph.parameters), *subgraph.result_shapes)
     tolerance = Tolerance.of(subgraph.body)
+    operands = trial.made_up(subgraph.body, terms(subgraph.body))
+    body = Program(program.version, program.migraphx_version, {"main": subgraph.body})
     try:
         with scratch_folder() as folder:
-            operands = trial.made_up(subgraph.body, terms(subgraph.body))
-            body = Program(program.version, program.migraphx_version, {"main": subgraph.body})
-            trial.prepare(folder, body, kernel, task, operands)
+            if isinstance(kernel, HostKernel):
+                own = tuple((s.type, s.lens, s.strides) for s in shapes)
+                task = trial.Task(request.symbol, options.timeout, options.thread_count, own)
+                trial.prepare(folder, body, kernel, task, operands)
+                script, further, results = _CHILD, [], {"": shapes[-1]}
+            else:
+                gpu_trial.prepare(folder, body, gpu_trial.alone(subgraph, kernel, body), operands)
+                script, further = _GPU_CHILD, gpu_trial.arguments(options.timeout)
+                results = {str(number): shape for number, shape in enumerate(subgraph.result_shapes)}
             package = Path(iree_migraphx.__file__).parent.parent
-            ended = run([sys.executable, "-c", _CHILD, str(package), str(folder)], folder, math.inf, stop)
-            expected = trial.load(folder, trial.EXPECTED, shapes[-1])
-            actual = trial.load(folder, trial.ACTUAL, shapes[-1])
+            ended = run([sys.executable, "-c", script, str(package), str(folder), *further], folder, math.inf, stop)
+            values = {
+                end: (trial.load(folder, trial.EXPECTED + end, shape), trial.load(folder, trial.ACTUAL + end, shape))
+                for end, shape in results.items()
+            }
     except OSError as error:
         return Refusal(Reason.DISK, f"the files to verify it with can't be written: {error}")
+    except Refusal as refused:
+        return refused
     _log.info("%s: tried in %.2f s, status %s", request.symbol, ended.seconds, ended.status)
-    refusal = _judge(ended, expected, actual, tolerance, options)
-    if refusal is not None:
-        evidence = Evidence(request, kernel, tuple(shapes), operands, expected, actual, ended.errors)
-        allowed = 0.0 if expected is None else tolerance.scaled_to(expected)
-        keep_evidence(evidence, refusal, allowed, options)
-    return refusal
+    for number, (expected, actual) in enumerate(values.values()):
+        refusal = _judge(ended, expected, actual, tolerance, options)
+        if refusal is not None:
+            found = Evidence(request, kernel, shapes, operands, expected, actual, ended.errors, len(values), number)
+            allowed = 0.0 if expected is None else tolerance.scaled_to(expected)
+            keep_evidence(found, refusal, allowed, options, target)
+            return refusal
+    return None
 
 
 def _judge(
