@@ -52,6 +52,7 @@ def compiled(
     compute: bool = True,
     eligible: str | None = "all",
     observing: Callable[[Subgraph], Observer] | None = None,
+    extra: bool | None = None,
 ) -> Compiled:
     """Compile with IREE's kernels for the device, and tell it what they compute, and `observing` what they did.
 
@@ -69,7 +70,8 @@ def compiled(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu, "compile_gpu", watched)
-        settings = {**{name: getattr(options, name) for name in ("cache_dir", "quiet", "flags")}, "eligible": eligible}
+        settings = {name: getattr(options, name) for name in ("cache_dir", "quiet", "flags")}
+        settings |= {"eligible": eligible, "extra": extra}
         done = pipeline.compile(program, binding.get_target("gpu"), offload_copy, options=Options(**settings))
     result = Compiled(done, *tried[-1])
     if done.iree_report.swapped:
