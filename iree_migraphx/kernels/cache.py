@@ -95,7 +95,7 @@ class KernelCache:
                 when there is more time.
         """
         path = self.entry(key)
-        if not self._readable or not path.exists():
+        if not self._readable or not _there(path):
             return None
         try:
             entry = self._read(path)
@@ -233,7 +233,7 @@ class KernelCache:
         with contextlib.suppress(CorruptEntryError):
             return read_entry(path)
         # Another process may have been replacing it just then, or removed it.
-        return read_entry(path) if path.exists() else None
+        return read_entry(path) if _there(path) else None
 
     def _note(self, maker: Maker) -> None:
         if maker not in self._known:
@@ -282,6 +282,14 @@ class KernelCache:
             self.folder,
             error,
         )
+
+
+def _there(path: Path) -> bool:
+    """Whether something is at a path; not so where the system can't tell, as a network's may not for a stale folder."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _lock(descriptor: int) -> bool | None:

@@ -76,6 +76,25 @@ def test_a_rename_onto_an_entry_that_is_not_seen_yet(folder, warnings, monkeypat
     assert (cache.writable, warnings()) == (True, [])
 
 
+@pytest.mark.parametrize("call", ["exists", "read_bytes"])
+def test_a_folder_that_is_stale_is_a_miss(call, folder, warnings, monkeypatch):
+    store(KernelCache(folder))
+    cache = KernelCache(folder)
+    original, stale = Path.exists, iter([False, True])
+
+    def gone(path):
+        raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, call, gone)
+        if call == "read_bytes":
+            # It is there at first, and the whole folder is stale once it is read.
+            patch.setattr(Path, "exists", lambda path: gone(path) if next(stale) else original(path))
+        assert cache.load(KEY) is None
+    assert cache.load(KEY) == GPU
+    assert (cache.writable, warnings()) == (True, [])
+
+
 @pytest.mark.parametrize("error", [errno.ESTALE, errno.EIO])
 def test_an_entry_that_another_machine_replaces_while_it_is_read(error, folder, warnings, monkeypatch):
     store(KernelCache(folder))
