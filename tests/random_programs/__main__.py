@@ -39,6 +39,7 @@ def main() -> int:
         examples, number = distinct(given.seed, number, size, known, large=own)
         outcome = check(examples, own)
         counts.update(right=len(outcome.right), looked_at=len(outcome.looked_at), refused=len(outcome.refused))
+        counts.update(failed=len(outcome.failed))
         coverage.add(outcome.right)
         for finding in outcome.findings:
             findings += 1
@@ -49,6 +50,7 @@ def main() -> int:
             line = {
                 "seed": given.seed, "first": first, "next": number, "own": own, "right": len(outcome.right),
                 "looked_at": len(outcome.looked_at), "refused": outcome.refused,
+                "failed": [[f.said, list(f.example.choices)] for f in outcome.failed],
                 "wrong": [[f.said, list(f.example.choices), f.example.large] for f in outcome.findings],
                 "digests": [each.digest.hex() for each in outcome.right],
             }  # fmt: skip
@@ -57,7 +59,10 @@ def main() -> int:
         seconds = time.monotonic() - started
         print(f"{counts['right']} right in {seconds:.0f} s, {findings} wrong, next number {number}", flush=True)
     print(coverage.summary())
-    print(f"{counts['looked_at']} judged by instruction; the lowering refused {counts['refused']}; {findings} wrong")
+    print(
+        f"{counts['looked_at']} judged by instruction; the lowering refused {counts['refused']}, MIGraphX failed at "
+        f"{counts['failed']}; {findings} wrong"
+    )
     return 1 if findings else 0
 
 

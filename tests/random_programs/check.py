@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from iree_migraphx.errors import Reason, Refusal
+from iree_migraphx.errors import MigraphxError, Reason, Refusal
 from iree_migraphx.ir.model import DTYPES, Module, Program, Shape
 from iree_migraphx.lowering.reshapers import RESHAPERS
 from iree_migraphx.lowering.types import PAIR, TYPES, is_float
@@ -39,11 +39,13 @@ class Outcome:
         right: examples whose results are right.
         looked_at: of them, those whose results had to be judged instruction by instruction.
         refused: what the lowering said of others.
+        failed: what MIGraphX said of others yet, when it compiled them.
     """
 
     right: list[Example] = field(default_factory=list)
     looked_at: list[Example] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    failed: list[Finding] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -95,7 +97,12 @@ def _suspects(
     """What is not what MIGraphX computes; the others are right."""
     found = []
     for each, results in computed:
-        if all(map(_near, results, on_ref(each.example.program, each.inputs))):
+        try:
+            expected = on_ref(each.example.program, each.inputs)
+        except MigraphxError as error:
+            outcome.failed.append(Finding(each.example, str(error)))
+            continue
+        if all(map(_near, results, expected)):
             outcome.right.append(each.example)
         else:
             found.append((each, results))
@@ -163,7 +170,11 @@ def _look_at(
         again.append(_lowered(each.example, _with_all_results(each.example.program)))
     for each, results in _computed(again, outcome, own):
         first, once = before[id(each.example)]
-        said = _faults(each, results, once)
+        try:
+            said = _faults(each, results, once)
+        except MigraphxError as error:
+            outcome.failed.append(Finding(first.example, str(error)))
+            continue
         if said is None:
             outcome.right.append(each.example)
             outcome.looked_at.append(each.example)
