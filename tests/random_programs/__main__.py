@@ -13,6 +13,7 @@ from programs import text
 from random_programs.check import check
 from random_programs.coverage import Coverage
 from random_programs.generate import distinct
+from random_programs.shrink import smaller
 
 
 def main() -> int:
@@ -22,6 +23,7 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=0, help="number of the first one, to go on behind an earlier run")
     parser.add_argument("--batch", type=int, default=100, help="programs of one compile")
     parser.add_argument("--own", type=int, default=0, metavar="N", help="compile every Nth batch as the product does")
+    parser.add_argument("--smaller", type=int, default=5, metavar="N", help="make the first N that are wrong smaller")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no new batch after this time")
     parser.add_argument("--log", type=Path, help="a file to append a line of JSON to after each batch")
     given = parser.parse_args()
@@ -43,6 +45,8 @@ def main() -> int:
         coverage.add(outcome.right)
         for finding in outcome.findings:
             findings += 1
+            if findings <= given.smaller:
+                finding = smaller(finding, own)
             print(f"seed {given.seed}, among {first} to {number}: {finding.said}", flush=True)
             print(text(finding.example.program), flush=True)
             print("choices:", list(finding.example.choices), finding.example.large, flush=True)

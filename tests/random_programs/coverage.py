@@ -9,7 +9,7 @@ from iree_migraphx.lowering.anchors import ANCHORS
 from iree_migraphx.lowering.emit import TENSOR_OPERATORS
 from iree_migraphx.lowering.pointwise import POINTWISE, RETYPING
 from iree_migraphx.lowering.reshapers import RESHAPERS
-from iree_migraphx.lowering.types import is_float
+from iree_migraphx.lowering.types import TYPES, is_float
 from random_programs.generate import Example
 
 #: Everything that the lowering's tables have.
@@ -40,7 +40,6 @@ class Coverage:
     @property
     def missing_pairs(self) -> set[tuple[str, str]]:
         """Pointwise operators with a type that they take, which no program had."""
-        from iree_migraphx.lowering.types import TYPES
 
         def takes(name: str, type_: str) -> bool:
             entry = POINTWISE[name]
