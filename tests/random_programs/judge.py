@@ -128,14 +128,16 @@ def _within_excess(step: Step, actual: np.ndarray) -> bool:
             near.given = dict(step.given)
             for value, offset in zip(inexact, offsets, strict=True):
                 x = step.given[value].astype(np.float64)
-                x = x + offset * spacing(np.abs(x), DTYPES["bf16_type"]) * (0.5 if wide else 1)
+                step_ = spacing(np.where(np.isfinite(x), np.abs(x), 0.0), DTYPES["bf16_type"])
+                x = x + offset * step_ * (0.51 if wide else 1)
                 near.given[value] = x if wide else x.astype(DTYPES["bf16_type"])
             results.append(near.evaluate("double_type" if wide else None)[0].astype(np.float64))
         slack = np.zeros(actual.shape)
         if name in ANCHORS or name.startswith(("reduce", "pooling")):
             slack = 2.0**-7 * step.evaluate("double_type", np.abs, name.removeprefix("quant_"))[0]
         if is_float(step.instruction.shape.type):
-            slack = slack + 2 * spacing(np.abs(results[0]), actual.dtype)
+            ulps = TABLE[name].ulps if name in TABLE else 0
+            slack = slack + (2 + ulps) * spacing(np.abs(results[0]), actual.dtype)
         a, low, high = actual.astype(np.float64), np.min(results, axis=0), np.max(results, axis=0)
         return bool((np.isnan(low) | np.isnan(slack) | ((a >= low - slack) & (a <= high + slack))).all())
 
@@ -169,6 +171,9 @@ def _fault(step: Step, actual: np.ndarray, change: Callable[[np.ndarray], np.nda
                 _anchor(step, actual, expected, change)
             elif name in EXACT or (name == "pooling" and i.operator["mode"] == 1):
                 wrong = ~_same(actual, expected)
+                if name == "pooling" and TYPES[i.shape.type].bits == 64 and not is_float(i.shape.type):
+                    # MIGraphX has double on the way.
+                    wrong &= np.abs(actual.astype(np.float64)) < 2**53
                 if i.shape.type in NORMAL:
                     a, e = actual.astype(np.float64), expected.astype(np.float64)
                     wrong &= ~(np.abs(a - e) <= NORMAL[i.shape.type])
