@@ -102,7 +102,9 @@ def _tensor(name: str) -> Callable[[str], bool]:
         instruction = Instruction("", name, data, _FIELDS)
         if name == "unpack_fp4":
             return type_ == "fp8e4m3fn_type" and _asked(instruction, [pair])
-        return _asked(instruction, [data]) or any(_asked(instruction, [data, each]) for each in indices)
+        places = [*indices, Shape.standard_of("int64_type", _LENS)]
+        operands = [[data], *([data, each] for each in indices), *([data, each, data] for each in places)]
+        return any(_asked(instruction, each) for each in operands)
 
     return takes
 

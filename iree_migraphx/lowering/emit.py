@@ -27,6 +27,7 @@ from iree_migraphx.lowering.pointwise import Element
 from iree_migraphx.lowering.pooling import POOLING
 from iree_migraphx.lowering.ranking import RANKING
 from iree_migraphx.lowering.reductions import REDUCTIONS
+from iree_migraphx.lowering.scatter import SCATTER
 from iree_migraphx.lowering.types import is_float
 from iree_migraphx.lowering.view import View
 from iree_migraphx.partition.attention import attention_of
@@ -75,7 +76,7 @@ class _Chain:
 _Value = _Leaf | _Scalar | _Chain
 
 #: Operators over whole tensors, of all families.
-TENSOR_OPERATORS: Mapping[str, TensorOperator] = {**MOVES, **PACKED, **POOLING, **RANKING, **REDUCTIONS}
+TENSOR_OPERATORS: Mapping[str, TensorOperator] = {**MOVES, **PACKED, **POOLING, **RANKING, **REDUCTIONS, **SCATTER}
 
 
 def supports_anchor(instruction: Instruction) -> bool:

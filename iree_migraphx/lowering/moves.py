@@ -20,7 +20,7 @@ from iree_migraphx.lowering.family import (
 from iree_migraphx.lowering.types import mlir_type
 from iree_migraphx.lowering.view import View
 
-_INDICES = ("int32_type", "int64_type")
+INDICES = ("int32_type", "int64_type")
 
 
 def _order(view: View) -> tuple[int, ...]:
@@ -63,13 +63,16 @@ def _step(instruction: Instruction, operands: Sequence[View]) -> View:
 
 
 def _reverse(instruction: Instruction, operands: Sequence[View]) -> View:
-    x = materialise(operands[0])
-    axes = axes_of(instruction, len(x.lens))
+    return flipped(materialise(operands[0]), axes_of(instruction, len(operands[0].lens)))
+
+
+def flipped(x: View, axes: Sequence[int]) -> View:
+    """The elements of a row-major view in the opposite order along axes."""
 
     def element(_: list[ir.Value]) -> ir.Value:
         places = [loop_index(axis) for axis in range(len(x.lens))]
         for axis in axes:
-            places[axis] = arith.subi(_index(x.lens[axis] - 1), places[axis])
+            places[axis] = arith.subi(index_of(x.lens[axis] - 1), places[axis])
         return tensor.extract(x.tensor, places)
 
     return elementwise([], x.lens, range(len(x.lens)), x.type, element)
@@ -89,16 +92,16 @@ def _gather(instruction: Instruction, operands: Sequence[View]) -> View:
 
     def element(scalars: list[ir.Value]) -> ir.Value:
         dims = [loop_index(dim) for dim in range(len(lens))]
-        place = _within(arith.index_cast(ir.IndexType.get(), scalars[0]), x.lens[axis])
+        place = within(arith.index_cast(ir.IndexType.get(), scalars[0]), x.lens[axis])
         before, after = dims[:axis], dims[axis + along :]
         places = [*before, place, *after]
-        return tensor.extract(x.tensor, [_index(0) if a is None else places[a] for a in x.axes])
+        return tensor.extract(x.tensor, [index_of(0) if a is None else places[a] for a in x.axes])
 
     return apart(elementwise([indices], lens, range(len(lens)), x.type, element))
 
 
 def _can_gather(instruction: Instruction, operands: Sequence[Shape]) -> bool:
-    if len(operands) != 2 or operands[1].type not in _INDICES or not has_elements(instruction, operands):
+    if len(operands) != 2 or operands[1].type not in INDICES or not has_elements(instruction, operands):
         return False
     data, indices = operands
     axis, rank = axis_of(instruction, len(data.lens)), len(instruction.shape.lens)
@@ -116,31 +119,33 @@ def _gathernd(instruction: Instruction, operands: Sequence[View]) -> View:
         dims = [loop_index(dim) for dim in range(len(lens))]
         found = []
         for number in range(count):
-            index = tensor.extract(table.tensor, [*dims[:given], _index(number)])
-            found.append(_within(arith.index_cast(ir.IndexType.get(), index), x.lens[batch + number]))
+            index = tensor.extract(table.tensor, [*dims[:given], index_of(number)])
+            found.append(within(arith.index_cast(ir.IndexType.get(), index), x.lens[batch + number]))
         places = [*dims[:batch], *found, *dims[given:]]
-        return tensor.extract(x.tensor, [_index(0) if a is None else places[a] for a in x.axes])
+        return tensor.extract(x.tensor, [index_of(0) if a is None else places[a] for a in x.axes])
 
     return apart(elementwise([], lens, range(len(lens)), x.type, element))
 
 
 def _can_gathernd(instruction: Instruction, operands: Sequence[Shape]) -> bool:
-    if len(operands) != 2 or operands[1].type not in _INDICES or not has_elements(instruction, operands):
+    if len(operands) != 2 or operands[1].type not in INDICES or not has_elements(instruction, operands):
         return False
     data, indices = operands
     batch = int(instruction.operator.get("batch_dims", 0))
     return instruction.shape.lens == (*indices.lens[:-1], *data.lens[batch + indices.lens[-1] :])
 
 
-def _within(place: ir.Value, length: int) -> ir.Value:
+def within(place: ir.Value, length: int | ir.Value) -> ir.Value:
     """An index counted from the end where it is negative, and never outside of what is there."""
-    zero = _index(0)
+    zero, count = index_of(0), index_of(length) if isinstance(length, int) else length
+    last = index_of(length - 1) if isinstance(length, int) else arith.subi(length, index_of(1))
     negative = arith.cmpi(arith.CmpIPredicate.slt, place, zero)
-    place = arith.select(negative, arith.addi(place, _index(length)), place)
-    return arith.minsi(arith.maxsi(place, zero), _index(length - 1))
+    place = arith.select(negative, arith.addi(place, count), place)
+    return arith.minsi(arith.maxsi(place, zero), last)
 
 
-def _index(value: int) -> ir.Value:
+def index_of(value: int) -> ir.Value:
+    """A constant place."""
     return arith.constant(ir.IndexType.get(), value)
 
 

@@ -26,7 +26,7 @@ class Row:
         depth: roundings behind an element, in steps of float; 0 where results must be equal.
         types: of the operands.
         strides: of the first operand, where it is not row-major.
-        indices: the last operand, where it says places.
+        indices: the second operand, where it says places.
         edges: NaN and infinities are among the values.
     """
 
@@ -130,6 +130,36 @@ TABLE = {
         "gathernd", ((2, 4, 3), (2, 2, 1)), {"batch_dims": 1}, types=("float_type", INT32), indices=(0, -1, 3, 1)
     ),
 }
+FLOAT = "float_type"
+PLACES = (0, -1, 2, 2, 0, 1)
+TABLE |= {
+    "sums": along("prefix_scan_sum", (3, 7), 1),
+    "sums-before": Row("prefix_scan_sum", ((4, 5),), {"axis": 0, "exclusive": True}),
+    "sums-behind": Row("prefix_scan_sum", ((2, 5, 3),), {"axis": 1, "reverse": True}, types=("int32_type",)),
+    "sums-behind-excluded": Row("prefix_scan_sum", ((3, 6),), {"axis": 1, "reverse": True, "exclusive": True}),
+    "sums-fp8": along("prefix_scan_sum", (3, 7), 1, types=("fp8e4m3fn_type",)),
+    **{
+        f"scatter-{name}": Row(
+            f"scatter_{name}", ((3, 4), (2, 3), (2, 3)), {"axis": 0}, types=(FLOAT, INT64, FLOAT), indices=PLACES
+        )
+        for name in ("none", "add", "mul", "max", "min")
+    },
+    "scatter-last": Row(
+        "scatter_none", ((2, 3, 4), (2, 3, 1), (2, 3, 1)), {"axis": 2}, types=(INT64, INT32, INT64), indices=PLACES
+    ),
+    "scatter-edges": Row(
+        "scatter_max", ((3, 4), (2, 3), (2, 3)), {"axis": 0}, types=(FLOAT, INT64, FLOAT), indices=PLACES, edges=True
+    ),
+    **{
+        f"scatternd-{name}": Row(
+            f"scatternd_{name}", ((3, 4, 2), (3, 2), (3, 2)), types=(FLOAT, INT64, FLOAT), indices=(0, 3, 2, 1, 0, 3)
+        )
+        for name in ("none", "add", "mul", "max", "min")
+    },
+    "scatternd-rows": Row(
+        "scatternd_none", ((4, 3), (2, 2, 1), (2, 2, 3)), types=("half_type", INT32, "half_type"), indices=(3, 0, 1, 3)
+    ),
+}
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0])
 
 
@@ -146,7 +176,7 @@ def program(row):
 def values(row, made):
     random, found = np.random.default_rng(11), {}
     for number, (name, shape) in enumerate(sorted(parameters(made).items())):
-        if row.indices is not None and number == len(row.lens) - 1:
+        if row.indices is not None and number == 1:
             found[name] = np.array(list(row.indices), shape.dtype).reshape(shape.lens)
             continue
         # Fractions of four: ties are frequent, and sums of some are exact.
