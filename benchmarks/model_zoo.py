@@ -200,7 +200,7 @@ which builds them (benchmarks/zoo/), compiles them for this machine's CPU, compa
 compiles and checks their kernels for GPUs, none of which was there. A cell is subgraphs accepted/eligible; what is
 eligible is in [architecture.md](architecture.md); an empty cell was not tried. Half is after `quantize_fp16`,
 int8 after `quantize_int8`; ResNet-50, ConvNeXt, BERT and ViT then have two of each layer that they repeat, which gives
-the same kernels.
+the same kernels, or, where a cell counts far more than its neighbours, all of them.
 
 *difference* is the largest of any output to onnxruntime's in float, over that output's largest value; {float:.1e}
 passes for float, {half:.1e} for half, {int8:.2f} for int8. MIGraphX calibrates int8 on its ref target, which is too
