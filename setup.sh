@@ -291,6 +291,7 @@ install_torch() {
     return
   fi
   rm -rf "$folder"
+  say "fetching torch for CPUs (about 200 MB, once)"
   # Of the versions for CPUs only: the others bring gigabytes along. torch_migraphx asks for numpy 1, and does with 2.
   "$VENV_DIR/bin/python" -m pip install -q --target "$folder" "${TORCH:-torch==2.13.0+cpu}" &&
     "$VENV_DIR/bin/python" -m pip install -q --no-deps --target "$folder" torch_migraphx==1.1 packaging tabulate ||
@@ -354,6 +355,7 @@ migraphx_sources() {
 test() {
   all
   install_virtual_gpu
+  (install_torch) || say "without torch, the test that compiles through torch_migraphx is skipped"
   export IREE_MIGRAPHX_CACHE_DIR=$CACHE_DIR
   cd "$REPO_DIR"
   "$VENV_DIR/bin/python" -m ruff check .

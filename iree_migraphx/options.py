@@ -97,6 +97,16 @@ class Options:
     quiet: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("iree_bin", "iree_tool_path", "cache_dir", "failures"):
+            if (value := getattr(self, name)) is not None or name == "cache_dir":
+                object.__setattr__(self, name, _path(name, value))
+        for name in ("flags", "include", "exclude", "cache_readonly"):
+            # A lone one was meant as a whole, and not as its letters.
+            if isinstance(value := getattr(self, name), (str, os.PathLike)):
+                object.__setattr__(self, name, (value,))
+        object.__setattr__(self, "cache_readonly", tuple(_path("cache_readonly", each) for each in self.cache_readonly))
+        for name in ("workers", "kernels_per_process", "threads", "timeout", "capture_timeout", "cache_size"):
+            _require(isinstance(value := getattr(self, name), (int, float)), name, value, "a number")
         _require(self.debug in (None, 0, 1, 2), "debug (IREE_DEBUG)", self.debug, "0, 1 or 2")
         parse_levels(self.log)
         _require(self.eligible in (None, "migraphx", "all"), "eligible", self.eligible, '"migraphx" or "all"')
@@ -285,6 +295,12 @@ def _float(name: str, text: str) -> float:
 def _require(condition: bool, name: str, value: object, wanted: str) -> None:
     if not condition:
         raise OptionError(f"{name} is {value!r}; it must be {wanted}")
+
+
+def _path(name: str, value: object) -> Path:
+    if not isinstance(value, (str, os.PathLike)):
+        raise OptionError(f"{name} is {value!r}; it must be a path")
+    return Path(value).expanduser()
 
 
 def _paths(name: str, text: str) -> tuple[Path, ...]:

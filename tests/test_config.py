@@ -64,6 +64,26 @@ def test_a_pattern_that_can_not_be(text, message):
             Options.resolve({}, **{option: (text,)})
 
 
+def test_text_where_a_path_or_several_are_meant():
+    options = Options(cache_dir="~/kernels", cache_readonly="/site", include="dot_*", flags="--a")
+    assert (options.cache_dir, options.cache_readonly) == (Path.home() / "kernels", (Path("/site"),))
+    assert (options.include, options.scoped_flags) == (("dot_*",), Flags(("--a",)))
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"cache_dir": 3}, "cache_dir is 3; it must be a path"),
+        ({"cache_dir": None}, "cache_dir is None; it must be a path"),
+        ({"workers": "4"}, "workers is '4'; it must be a number"),
+        ({"timeout": None}, "timeout is None; it must be a number"),
+    ],
+)
+def test_an_argument_of_the_wrong_type(argument, message):
+    with pytest.raises(OptionError, match=re.escape(message)):
+        Options(**argument)
+
+
 def test_default_then_yaml_then_environment_then_argument(config):
     text = "workers: 3\nthreads: 3\ntimeout: 3\nflags: [--a]\n"
     options = config(text, {"IREE_MIGRAPHX_WORKERS": "4", "IREE_MIGRAPHX_THREADS": "4"}, threads=5)
