@@ -46,13 +46,16 @@ class Tolerance:
         return self.relative * (finite.max(initial=0.0) or 1.0)
 
     def problem(self, actual: npt.NDArray[Any], expected: npt.NDArray[Any]) -> str:
-        """What is wrong with a result, in words; empty where it is right. NaN is right where NaN is expected."""
+        """What is wrong with a result, in words; empty where it is right. NaN is right where NaN is expected.
+
+        Infinity is the number after a type's largest: which of the two a sum beyond it becomes is up to its rounding.
+        """
         if expected.dtype.kind == "b":
             wrong = actual.view(np.uint8) != expected.view(np.uint8)
             few = wrong.sum() <= (_FLIPPED * wrong.size if self.relative else 0)
             return "" if few else f"{wrong.sum()} of {wrong.size} elements differ"
         allowed = self.scaled_to(expected)
-        a, e = actual.astype(np.float64), expected.astype(np.float64)
+        a, e = _with_limit(actual), _with_limit(expected)
         with np.errstate(invalid="ignore"):
             near = (a == e) | (np.abs(a - e) <= allowed) | (np.isnan(a) & np.isnan(e))
         if near.all():
@@ -61,8 +64,17 @@ class Tolerance:
         place = ", ".join(map(str, first))
         return (
             f"{near.size - near.sum()} of {near.size} elements differ by more than {allowed:.3g}; "
-            f"[{place}] is {a[first]:.6g} instead of {e[first]:.6g}"
+            f"[{place}] is {float(actual[first]):.6g} instead of {float(expected[first]):.6g}"
         )
+
+
+def _with_limit(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Numbers in double, with the power of two behind a type's largest number in infinity's place."""
+    wide = values.astype(np.float64)
+    if values.dtype.kind in "iu" or values.dtype == np.float64:
+        return wide
+    limit = float(np.exp2(np.ceil(np.log2(float(ml_dtypes.finfo(values.dtype).max)))))  # type: ignore[no-untyped-call]
+    return wide.clip(-limit, limit)
 
 
 def terms(body: Module) -> int:

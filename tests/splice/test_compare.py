@@ -43,6 +43,12 @@ def test_floats(expected, actual, right):
     assert right or "instead of" in problem
 
 
+@pytest.mark.parametrize(("actual", "right"), [(INF, True), (65504, True), (-INF, False), (60000, False), (NAN, False)])
+def test_infinity_is_the_number_after_the_largest(actual, right):
+    expected, actual = np.float16([65504, 1.0]), np.float16([actual, 1.0])
+    assert (Tolerance(8e-3).problem(actual, expected) == "") is right
+
+
 def test_the_first_wrong_element_is_named():
     expected = np.zeros((2, 3), np.float32)
     actual = expected.copy()
