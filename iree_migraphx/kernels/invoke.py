@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from iree_migraphx.kernels.memory import is_short
 from iree_migraphx.options import inherited_environment
 
 # A failing iree-compile prints its whole IR after the errors: the beginning is what matters.
@@ -20,6 +21,9 @@ _KEPT_BYTES = 256 * 1024
 # Linux gives a pipe this much room, so one read empties it.
 _PIPE_BYTES = 64 * 1024
 _LONGEST_PAUSE = 0.05
+
+#: Bytes beyond which a program is ended where memory gets short: it is the one that takes it.
+_LARGE = 1 << 30
 
 # Its standard input closes when our process ends, however it ends, and nobody else is left to clean up: it removes the
 # run's folder and kills the process group that it leads, which the program and its children are in.
@@ -80,7 +84,8 @@ def run(command: list[str], folder: Path, timeout: float, stop: threading.Event)
 
     The program is in a process group of its own, so that Ctrl-C in a terminal reaches only us. Everything in the group
     is killed when the program ends, when `timeout` seconds have passed, when `stop` is set (after a twentieth of a
-    second at most), and when our own process is killed.
+    second at most), and when our own process is killed. A program that takes the machine's last memory is killed by
+    SIGKILL, before the system chooses one to kill, and its errors say so.
 
     Safe to call from several threads: posix_spawn runs nothing of ours between fork and exec, which a preexec_fn of
     subprocess would, and other than Popen before Python 3.11 it can put a process into the group of another one.
@@ -97,34 +102,37 @@ def run(command: list[str], folder: Path, timeout: float, stop: threading.Event)
     environment = inherited_environment(TMPDIR=place, LLVM_DISABLE_SYMBOLIZATION="1")
     with _guarded_group(folder, environment) as group, contextlib.closing(_Capture()) as capture:
         program = _spawn(command, environment, group, None, capture.output_writer, capture.errors_writer)
-        status, peak = None, 0
+        status, peak, word = None, 0, ""
         try:
             capture.close_writers()
-            status, peak = _wait(program, capture, started + timeout, stop)
+            status, peak, word = _wait(program, capture, started + timeout, stop)
         finally:
             if status is None:
                 _kill_group(group)
                 _exit_status(program, 0)
         capture.read(0)
-        return Run(status, capture.output, capture.errors, time.monotonic() - started, peak)
+        return Run(status, capture.output, capture.errors + word, time.monotonic() - started, peak)
 
 
-def _wait(program: int, capture: _Capture, deadline: float, stop: threading.Event) -> tuple[int | None, int]:
-    pause, peak = 0.001, 0
+def _wait(program: int, capture: _Capture, deadline: float, stop: threading.Event) -> tuple[int | None, int, str]:
+    pause, peak, word = 0.001, 0, ""
     while (status := _exit_status(program, os.WNOHANG)) is None:
         left = deadline - time.monotonic()
         if left <= 0:
-            return None, peak
+            return None, peak, word
         if stop.is_set():
             raise StoppedError
         peak = max(peak, _high_water(program))
+        if peak > _LARGE and not word and is_short():
+            word = f"iree-compile: stopped at {peak / 1e9:.1f} GB, since the machine had hardly any memory left\n"
+            os.kill(program, signal.SIGKILL)
         if capture.is_open:
             capture.read(min(_LONGEST_PAUSE, left))
         else:
             # Usually it has closed its streams because it is just ending.
             time.sleep(min(pause, left))
             pause = min(2 * pause, _LONGEST_PAUSE)
-    return status, peak
+    return status, peak, word
 
 
 def _high_water(process: int) -> int:

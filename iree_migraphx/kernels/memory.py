@@ -1,4 +1,4 @@
-"""Memory: a compiler that would take the last of it waits until others have ended."""
+"""Memory: a compiler that would take the last of it waits until others have ended, and one that does is stopped."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from pathlib import Path
 _FIRST_GUESS = 512 << 20
 _MARGIN = 1.25
 _PAUSE = 0.2
+
+#: Bytes that are left to everybody else.
+_RESERVE = 256 << 20
 
 
 class MemoryGate:
@@ -59,6 +62,12 @@ class MemoryGate:
         available = self._available()
         # Those that run may all have just started, and not have taken yet what they will.
         return available is None or available >= self._need * (self._running + 1)
+
+
+def is_short() -> bool:
+    """Whether there is so little memory that the system may soon kill somebody."""
+    available = available_memory()
+    return available is not None and available < _RESERVE
 
 
 def available_memory(root: Path = Path("/")) -> int | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from iree_migraphx.kernels import invoke
 from iree_migraphx.kernels.invoke import Run, StoppedError, run
 
 NEVER = threading.Event()
@@ -63,6 +64,17 @@ def test_death_by_signal(number, tmp_path):
     assert sh(f"kill -{int(number)} $$", tmp_path).status == -number
 
 
+@pytest.mark.parametrize("short", [True, False])
+def test_a_program_that_takes_the_last_memory_is_ended(short, tmp_path, monkeypatch):
+    monkeypatch.setattr(invoke, "_LARGE", 50_000_000)
+    monkeypatch.setattr(invoke, "is_short", lambda: short)
+    script = "import time; kept = bytearray(100_000_000); time.sleep(0.5)"
+    ended = run([sys.executable, "-c", script], tmp_path, 20.0, NEVER)
+    assert ended.status == (-signal.SIGKILL if short else 0)
+    assert ("stopped at 0." in ended.diagnosis) is short
+    assert ended.peak > 50_000_000
+
+
 def test_the_time_limit(tmp_path):
     ended = sh("sleep 60", tmp_path, timeout=0.3)
     assert ended.status is None
@@ -102,6 +114,7 @@ def test_a_gigabyte_of_output_is_read_and_dropped(tmp_path):
     script = f"""
 import resource, threading
 from pathlib import Path
+from iree_migraphx.kernels import invoke
 from iree_migraphx.kernels.invoke import run
 run(["/bin/true"], Path("{tmp_path}"), 9, threading.Event())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -156,6 +169,7 @@ def test_the_program_and_its_folder_go_when_our_process_is_killed(tmp_path):
     script = f"""
 import threading
 from pathlib import Path
+from iree_migraphx.kernels import invoke
 from iree_migraphx.kernels.invoke import run
 command = ["/bin/sh", "-c", "sleep 77 & echo $! >{tmp_path}/child; echo $$ >{tmp_path}/pid; wait"]
 run(command, Path("{folder}"), 60, threading.Event())

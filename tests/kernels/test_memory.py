@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from iree_migraphx.kernels import batch
+from iree_migraphx.kernels import batch, memory
 from iree_migraphx.kernels.memory import MemoryGate, available_memory
 from iree_migraphx.kernels.model import GpuKernel
 from iree_migraphx.kernels.service import compile_kernels
@@ -161,3 +161,9 @@ def test_compilers_wait_for_memory(options, tmp_path, monkeypatch):
     outcomes = compile_kernels([elementwise(EXP, f"iree_exp_{n}") for n in range(3)], parse_target("gfx942"), options)
     assert all(isinstance(each.kernel, GpuKernel) for each in outcomes)
     assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.parametrize(("available", "short"), [(None, False), (GB, False), (GB // 8, True)])
+def test_when_memory_is_short(available, short, monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: available)
+    assert memory.is_short() is short
