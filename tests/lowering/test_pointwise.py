@@ -50,7 +50,7 @@ TABLE = {
     "div": Row(2),
     "elu": Row(1, ulps=4, fields={"alpha": 0.75}),
     "equal": Row(2),
-    "erf": Row(1, ulps=4),
+    "erf": Row(1, ulps=8),
     "exp": Row(1, ulps=4),
     "floor": Row(1),
     "fmod": Row(2),

@@ -41,7 +41,7 @@ def main() -> int:
         examples, number = distinct(given.seed, number, size, known, large=own)
         outcome = check(examples, own)
         counts.update(right=len(outcome.right), looked_at=len(outcome.looked_at), refused=len(outcome.refused))
-        counts.update(failed=len(outcome.failed))
+        counts.update(failed=len(outcome.failed), rejected=len(outcome.rejected))
         coverage.add(outcome.right)
         for finding in outcome.findings:
             findings += 1
@@ -55,6 +55,7 @@ def main() -> int:
                 "seed": given.seed, "first": first, "next": number, "own": own, "right": len(outcome.right),
                 "looked_at": len(outcome.looked_at), "refused": outcome.refused,
                 "failed": [[f.said, list(f.example.choices)] for f in outcome.failed],
+                "rejected": [[f.said, list(f.example.choices), f.example.large] for f in outcome.rejected],
                 "wrong": [[f.said, list(f.example.choices), f.example.large] for f in outcome.findings],
                 "digests": [each.digest.hex() for each in outcome.right],
             }  # fmt: skip
@@ -64,8 +65,8 @@ def main() -> int:
         print(f"{counts['right']} right in {seconds:.0f} s, {findings} wrong, next number {number}", flush=True)
     print(coverage.summary())
     print(
-        f"{counts['looked_at']} judged by instruction; the lowering refused {counts['refused']}, MIGraphX failed at "
-        f"{counts['failed']}; {findings} wrong"
+        f"{counts['looked_at']} judged by instruction; the lowering refused {counts['refused']}, IREE "
+        f"{counts['rejected']}, MIGraphX failed at {counts['failed']}; {findings} wrong"
     )
     return 1 if findings else 0
 

@@ -42,12 +42,15 @@ class Outcome:
         looked_at: of them, those whose results had to be judged instruction by instruction.
         refused: what the lowering said of others.
         failed: what MIGraphX said of others yet, when it compiled them.
+        rejected: others that iree-compile has an error for, or crashes at: they stay with MIGraphX.
+        findings: what is wrong.
     """
 
     right: list[Example] = field(default_factory=list)
     looked_at: list[Example] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     failed: list[Finding] = field(default_factory=list)
+    rejected: list[Finding] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -130,7 +133,7 @@ def _lowered(example: Example, program: Program) -> _Lowered:
 
 
 def _computed(lowered: Sequence[_Lowered], outcome: Outcome, own: bool) -> list[tuple[_Lowered, list[np.ndarray]]]:
-    """Results of all that IREE compiles; the others are findings, unless they are compiled as the product does."""
+    """Results of all that IREE compiles, by itself and as the product does if need be; the others are rejected."""
     if not lowered:
         return []
     try:
@@ -144,7 +147,7 @@ def _computed(lowered: Sequence[_Lowered], outcome: Outcome, own: bool) -> list[
             return _computed(lowered[:half], outcome, own) + _computed(lowered[half:], outcome, own)
         if not own:
             return _computed(lowered, outcome, own=True)
-        outcome.findings.append(Finding(lowered[0].example, f"IREE: {error}"))
+        outcome.rejected.append(Finding(lowered[0].example, str(error)))
         return []
 
 

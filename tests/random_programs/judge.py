@@ -138,8 +138,16 @@ def _within_excess(step: Step, actual: np.ndarray) -> bool:
         if is_float(step.instruction.shape.type):
             ulps = TABLE[name].ulps if name in TABLE else 0
             slack = slack + (2 + ulps) * spacing(np.abs(results[0]), actual.dtype)
+            slack = slack + NORMAL.get(step.instruction.shape.type, 0.0)
         a, low, high = actual.astype(np.float64), np.min(results, axis=0), np.max(results, axis=0)
-        return bool((np.isnan(low) | np.isnan(slack) | ((a >= low - slack) & (a <= high + slack))).all())
+        free = np.isnan(low) | np.isnan(slack)
+        if name in ("cos", "sin", "tan"):
+            # They turn around between operands a step apart, and have no digits left of larger ones.
+            (x,) = step.evaluate(operands=True)
+            x = np.broadcast_to(x, a.shape).astype(np.float64)
+            turns = spacing(np.where(np.isfinite(x), np.abs(x), 0.0), DTYPES["bf16_type"]) > 0.1
+            free |= (turns & ((np.abs(a) <= 1) | (name == "tan"))) | (np.abs(x) > 1e15)
+        return bool((free | ((a >= low - slack) & (a <= high + slack))).all())
 
 
 def _denormal(array: np.ndarray) -> np.ndarray:
@@ -302,9 +310,9 @@ def _within(
     held = [np.clip(values, -end, end) for values in (a, e, truth)]
     narrow = 2 if TYPES[type_].bits < 32 else 1
     slack = slack + 2 * NORMAL.get(type_, 0.0)
-    allowed = (
-        2 * np.abs(held[1] - held[2]) + slack + narrow * spacing(np.minimum(np.abs(truth), greatest), actual.dtype)
-    )
+    # MIGraphX sums some halves as halves: that these leave their range and become NaN is its own affair.
+    own = np.where(np.isnan(e) & ~np.isnan(truth), 0.0, np.abs(held[1] - held[2]))
+    allowed = 2 * own + slack + narrow * spacing(np.minimum(np.abs(truth), greatest), actual.dtype)
     wrong = wrong & ~(np.abs(held[0] - held[2]) <= allowed) & ~known & ~(np.isnan(a) & np.isnan(truth))
     _none(wrong, actual, expected, truth, allowed)
 
