@@ -47,7 +47,7 @@ def page() -> Iterator[str]:
     yield "so on the host, as IREE's own are missing or poor there."
     yield "Which combinations compile for a GPU, `python benchmarks/operators_on_gpus.py` and"
     yield "`python benchmarks/anchors_on_gpus.py` say. Programs made up of them are compared with MIGraphX, as many as"
-    yield "one likes, by `python -m pytest tests/lowering/test_made_up_programs.py --examples 100`.\n"
+    yield "one likes, by `PYTHONPATH=tests python -m random_programs --examples 50000`; the tests run 2,000.\n"
     yield "## Anchors\n"
     yield from _table(((name, _anchor(name), "") for name in sorted(ANCHORS)), "")
     yield "\n## Pointwise, behind and in front of anchors\n"
