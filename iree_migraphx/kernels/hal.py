@@ -278,6 +278,8 @@ def _binding(buffer: Any, offset: Any, length: Any, where: _Where) -> Binding:
     slot = _constant(buffer)
     if slot is not None:
         # A recorded command buffer names its buffers by their place in the table of the submission.
+        if slot >= len(table.binding_buffers):
+            return Binding(None, bytes_in, "the table of another submission", size)
         outer = _constant(table.binding_offsets[slot])
         bytes_in = None if bytes_in is None or outer is None else bytes_in + outer
         buffer = table.binding_buffers[slot]

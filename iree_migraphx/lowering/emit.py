@@ -159,11 +159,21 @@ def lower(subgraph: Subgraph, symbol: str, form: Form = Form.OPERANDS) -> str:
         try:
             with ir.InsertionPoint(block):
                 func.ReturnOp(_emit_body(subgraph, list(block.arguments)[: len(types)], form))
+            if form is not Form.CHANNELS_LAST:
+                _remove_barriers(block)
             module.operation.verify()
         except ir.MLIRError as error:
             said = "; ".join(diagnostic.message for diagnostic in error.error_diagnostics)
             raise Refusal(Reason.LOWERING_ERROR, said or error.message) from error
         return str(module)
+
+
+def _remove_barriers(block: ir.Block) -> None:
+    """What CPUs want apart is one dispatch on a GPU: IREE would submit it in two, which MIGraphX can't launch."""
+    for op in list(block.operations):
+        if op.operation.name == "util.optimization_barrier":
+            op.operation.results[0].replace_all_uses_with(op.operation.operands[0])
+            op.operation.erase()
 
 
 def _emit_body(subgraph: Subgraph, arguments: Sequence[ir.Value], form: Form) -> list[ir.Value]:

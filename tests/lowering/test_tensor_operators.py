@@ -6,10 +6,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from iree_migraphx.errors import Refusal
+from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.model import DTYPES
+from iree_migraphx.kernels.model import Request
+from iree_migraphx.kernels.service import compile_kernels
+from iree_migraphx.kernels.targets import parse_target
 from iree_migraphx.lowering.anchors import Form
-from iree_migraphx.lowering.emit import TENSOR_OPERATORS
+from iree_migraphx.lowering.emit import TENSOR_OPERATORS, lower
 from iree_migraphx.lowering.float8 import FORMATS
 from iree_migraphx.lowering.packed import PACKED
 from iree_migraphx.lowering.types import TYPES, is_float, is_unsigned, limits
@@ -315,3 +318,23 @@ def test_a_norm_of_embeddings(kernel_options):
     inputs |= {name: random.integers(0, 9, (1, 16)) for name in ("ids", "kinds")}
     actual = on_iree(subgraph, kernel, operands_of(subgraph, made, inputs))
     np.testing.assert_allclose(actual, on_ref(made, inputs)[0], rtol=0, atol=768 * np.finfo(np.float32).eps)
+
+
+@pytest.mark.parametrize("name", ["gather", "softmax"])
+def test_one_submission_for_a_gpu(name, kernel_options):
+    """What CPUs want apart must not be so on a GPU: MIGraphX can't launch what IREE submits in two."""
+    b, lens = Builder(), (1, 8, 4, 4)
+    x = b.param("x", (1, 8, 2, 2))
+    if name == "gather":
+        flat = b.op("reshape", x, dims=[32])
+        value = b.op("gather", flat, b.param("places", lens, "int32_type"), axis=0)
+    else:
+        value = b.op("softmax", b.param("y", lens), axis=3)
+    made = b.build(b.op("add", b.op("relu", value), b.param("z", lens)))
+    subgraph = only(made, Form.OPERANDS)
+    operands = len(subgraph.parameters) + len(subgraph.results)
+    forms = (Form.OPERANDS, Form.CHANNELS_LAST)
+    requests = [Request("kernel", lower(subgraph, "kernel", form), operands, "") for form in forms]
+    one, two = compile_kernels(requests, parse_target("gfx942"), kernel_options)
+    assert not isinstance(one.kernel, Refusal), one.kernel
+    assert two.kernel.reason is Reason.MULTI_DISPATCH, two.kernel
