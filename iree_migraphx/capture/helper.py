@@ -10,11 +10,14 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import iree_migraphx
 from iree_migraphx import binding
 from iree_migraphx.binding import device
-from iree_migraphx.errors import HelperError, IreeMigraphxError
+from iree_migraphx.errors import CaptureError, FormatError, HelperError, IreeMigraphxError
+from iree_migraphx.ir.model import Program
+from iree_migraphx.ir.read import read_program
 from iree_migraphx.logs import FROM_MIGRAPHX
 
 #: Exit status where MIGraphX or the device said no, with the reason on standard error.
@@ -64,6 +67,34 @@ def run_helper(
         _from_migraphx.debug("%s", "\n".join(lines))
     if process.returncode:
         _raise(process.returncode, lines)
+
+
+def program_of_helper(
+    module: str, name: str, program: bytes, flags: Sequence[str], environment: Mapping[str, str], timeout: float
+) -> Program:
+    """The program that a helper makes of another one.
+
+    Args:
+        module: as in `run_helper`; its arguments are the files of both programs, and the flags.
+        name: of the file that it is to make, which errors mention.
+        program: a serialized program that is not compiled.
+        flags: for its command line.
+        environment: all of it.
+        timeout: seconds that it may take.
+
+    Raises:
+        CaptureError: the process failed, crashed, took too long, or left something that is no program.
+    """
+    try:
+        with TemporaryDirectory(prefix="iree_migraphx-", ignore_cleanup_errors=True) as folder:
+            source, result = Path(folder, "program.mxr"), Path(folder, name)
+            source.write_bytes(program)
+            run_helper(module, [str(source), str(result), *flags], environment, timeout)
+            return read_program(result.read_bytes())
+    except OSError as error:
+        raise CaptureError(f"the files of the process that makes {name} can't be written or read: {error}") from error
+    except (FormatError, HelperError) as error:
+        raise CaptureError(str(error)) from error
 
 
 def serve(work: Callable[[], None]) -> int:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
-from iree_migraphx.capture.helper import device_and_flags, run_helper
-from iree_migraphx.errors import CaptureError, FormatError, HelperError
+from iree_migraphx.capture.helper import device_and_flags, program_of_helper
 from iree_migraphx.ir.model import Program
-from iree_migraphx.ir.read import read_program
 from iree_migraphx.options import capture_environment
 
 #: The passes of the gpu target from its fusion on (src/targets/gpu/target.cpp of release rocm-7.1.1). Without them the
@@ -50,14 +45,5 @@ def capture(program: bytes, offload_copy: bool, fast_math: bool, timeout: float)
     Raises:
         CaptureError: the process failed, crashed, took too long, or left something that is no program.
     """
-    try:
-        with TemporaryDirectory(prefix="iree_migraphx-", ignore_cleanup_errors=True) as folder:
-            source, result = Path(folder, "program.mxr"), Path(folder, "captured.mxr")
-            source.write_bytes(program)
-            arguments = [str(source), str(result), *device_and_flags(offload_copy, fast_math)]
-            run_helper(_CHILD, arguments, capture_environment(PASSES_AFTER_FUSION), timeout)
-            return read_program(result.read_bytes())
-    except OSError as error:
-        raise CaptureError(f"the files of the process that captures can't be written or read: {error}") from error
-    except (FormatError, HelperError) as error:
-        raise CaptureError(str(error)) from error
+    flags, environment = device_and_flags(offload_copy, fast_math), capture_environment(PASSES_AFTER_FUSION)
+    return program_of_helper(_CHILD, "captured.mxr", program, flags, environment, timeout)

@@ -7,13 +7,10 @@ compile: so the program is compiled for `ref` in a process of ours, without the 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from iree_migraphx.capture.helper import run_helper
-from iree_migraphx.errors import CaptureError, FormatError, HelperError
+from iree_migraphx.capture.helper import program_of_helper
+from iree_migraphx.errors import CaptureError
 from iree_migraphx.ir.model import Program
-from iree_migraphx.ir.read import read_program
 from iree_migraphx.ir.write import write_program
 from iree_migraphx.options import capture_environment
 
@@ -39,16 +36,9 @@ def unrolled(program: Program, timeout: float) -> Program:
     Raises:
         CaptureError: the process failed, crashed, took too long, or left something that is no program.
     """
-    try:
-        with TemporaryDirectory(prefix="iree_migraphx-", ignore_cleanup_errors=True) as folder:
-            source, result = Path(folder, "program.mxr"), Path(folder, "unrolled.mxr")
-            source.write_bytes(write_program(program))
-            run_helper(_CHILD, [str(source), str(result)], capture_environment(LEFT_OUT), timeout)
-            found = replace(read_program(result.read_bytes()), targets=(), contexts=())
-    except OSError as error:
-        raise CaptureError(f"the files of the process that unrolls can't be written or read: {error}") from error
-    except (FormatError, HelperError) as error:
-        raise CaptureError(str(error)) from error
+    environment = capture_environment(LEFT_OUT)
+    made = program_of_helper(_CHILD, "unrolled.mxr", write_program(program), (), environment, timeout)
+    found = replace(made, targets=(), contexts=())
     lowered = next((i.name for i in found.instructions() if i.name.startswith("ref::")), None)
     if lowered is not None or has_recurrence(found):
         raise CaptureError(f"this MIGraphX has other passes: {lowered or 'recurrent layers'} came out")

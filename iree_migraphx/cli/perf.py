@@ -66,7 +66,7 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.trial:
+    if arguments.trial is not None:
         return run_trial(arguments)
     job = prepare(arguments)
     if arguments.kernels and (job.on_gpu or job.model.is_compiled or job.options.disable):

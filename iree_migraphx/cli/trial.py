@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from iree_migraphx.cli.job import Job, prepare
 from iree_migraphx.cli.output import say
 from iree_migraphx.cli.run import compiled_program, ended_by_interrupt
 from iree_migraphx.errors import IreeMigraphxError
+from iree_migraphx.options import inherited_environment
 
 if TYPE_CHECKING:
     from iree_migraphx.binding import program
@@ -49,7 +49,7 @@ def one_plain_run(job: Job) -> tuple[float | None, str]:
     too_slow = f"MIGraphX alone did not run once within {limit:g} s (--plain-limit), so there is no ratio"
     try:
         ended = subprocess.run(
-            _command(job, "--trial", "1", "--no-iree"),
+            _command(job, "--trial", "0", "--no-iree"),
             capture_output=True,
             text=True,
             timeout=limit + _START,
@@ -85,7 +85,7 @@ def instruction_times(job: Job, runs: int, compiled: program, iree: bool) -> tup
             stderr=errors,
             text=True,
             errors="replace",
-            env={**os.environ, VARIABLE: "1"},
+            env=inherited_environment(**{VARIABLE: "1"}),
         ) as child:
             assert child.stdout is not None
             try:
@@ -113,7 +113,7 @@ def run_trial(arguments: argparse.Namespace) -> int:
         started = time.perf_counter()
         compiled.run(values)
         print(f"{_TOOK}{time.perf_counter() - started}\n{WARM}", flush=True)
-        for _ in range(arguments.trial if os.environ.get(VARIABLE) else 0):
+        for _ in range(arguments.trial):
             compiled.run(values)
     return ExitCode.OK
 
