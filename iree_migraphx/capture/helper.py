@@ -121,12 +121,18 @@ def compile_file(source: str, result: str, number: str, *flags: str) -> None:
         MigraphxError: MIGraphX can't compile it.
         TargetError: there is no such device.
     """
-    target = binding.get_target("gpu")
-    if int(number) >= 0:
-        device.choose_device(int(number))
+    target = gpu_target(number)
     program = binding.load(source)
     program.compile(target, *(flag == "1" for flag in flags))
     binding.save(program, result)
+
+
+def gpu_target(number: str) -> binding.target:
+    """MIGraphX's target gpu with the device of HIP's number for current one; raises as `compile_file`."""
+    target = binding.get_target("gpu")
+    if int(number) >= 0:
+        device.choose_device(int(number))
+    return target
 
 
 def device_and_flags(*flags: bool) -> list[str]:

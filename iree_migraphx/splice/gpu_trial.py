@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iree_migraphx import binding
-from iree_migraphx.binding import device
+from iree_migraphx.capture.helper import device_and_flags, gpu_target
 from iree_migraphx.errors import HelperError, MigraphxError, Reason, Refusal
 from iree_migraphx.ir.model import Program
 from iree_migraphx.ir.read import read_program
@@ -64,8 +64,7 @@ def prepare(folder: Path, body: Program, spliced: binding.program, operands: Seq
 
 def arguments(seconds: float) -> list[str]:
     """What the process is told beside the folder: the device, and how long the kernel may run."""
-    number = device.current_device().number
-    return [str(-1 if number is None else number), str(seconds)]
+    return [*device_and_flags(), str(seconds)]
 
 
 def child(where: str, number: str, seconds: str) -> None:
@@ -82,9 +81,7 @@ def child(where: str, number: str, seconds: str) -> None:
         values[str(parameter.operator["parameter"])] = logical(memory, parameter.shape)
     body.compile(binding.get_target("ref"))
     _keep(folder, EXPECTED, body.run(values))
-    binding.get_target("gpu")
-    if int(number) >= 0:
-        device.choose_device(int(number))
+    gpu_target(number)
     spliced = binding.load(folder / SPLICED)
     # The system ends us when the time is over, whatever the kernel is doing.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
