@@ -26,8 +26,10 @@ RESIZING = frozenset({"broadcast", "multibroadcast", "slice"})
 #: Of the operators over whole tensors, those that compute in the order of their first operand.
 KEEP_ORDER = frozenset({"concat", "pad", "pooling", "reduce_max", "reduce_mean", "reduce_min", "reduce_sum", "step"})
 
-#: MIGraphX's `ref` needs about 0.1 ms for as many elements; a kernel needs a second once, and a call some 20 us.
+#: MIGraphX's `ref` needs about 0.2 ms for as many elements; a kernel needs a second once, and a call some 20 us.
 LEAST_WORK = 4096
+#: What takes it longer by the element, 100 to 500 ns where an addition takes 50 (docs/facts.md).
+PRICES = {"argmax": 5, "argmin": 5, "logsoftmax": 6, "pooling": 4, "softmax": 6}
 
 
 #: What host kernels compute in front of an anchor: MIGraphX's `ref` is slow at these, and what they read is small.
@@ -77,5 +79,6 @@ def _extra(least_work: int, slices: bool) -> Extra:
         ),
         works=lambda instruction: not view(instruction),
         elementwise=lambda instruction: view(instruction) or pointwise.supports(instruction),
+        price=lambda instruction: PRICES.get(instruction.name, 1),
         least_work=least_work,
     )

@@ -28,7 +28,8 @@ def regions(around: Surroundings, rules: Extra) -> Iterator[list[str]]:
         if instruction.id in alive and _fits(instruction, around, rules) and rules.works(instruction):
             cone = _cone(instruction, around, rules, alive)
             members = [around.instructions[value] for value in cone]
-            if sum(_work(member, around) for member in members if rules.works(member)) >= rules.least_work:
+            work = sum(rules.price(member) * _elements(member, around) for member in members if rules.works(member))
+            if work >= rules.least_work:
                 around.taken.update(cone)
                 yield cone
 
@@ -82,7 +83,7 @@ def _fits(instruction: Instruction, around: Surroundings, rules: Extra) -> bool:
     return rules.supports(instruction, [around.instructions[value] for value in instruction.inputs])
 
 
-def _work(instruction: Instruction, around: Surroundings) -> int:
+def _elements(instruction: Instruction, around: Surroundings) -> int:
     """Elements that an instruction touches: what MIGraphX's `ref` needs time for."""
     read = (around.instructions[value].shape.elements for value in instruction.inputs)
     return max(instruction.shape.elements, *read, 0)

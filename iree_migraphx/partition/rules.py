@@ -22,13 +22,15 @@ class Extra:
         supports: an instruction over these operands may be in one.
         works: it takes MIGraphX time by itself; others are mere views there, and no reason for a kernel.
         elementwise: each element follows from the operands' elements at the same place.
-        least_work: elements that a subgraph's instructions touch together at least. A kernel takes about a second to
-            compile, and MIGraphX's `ref` some ten nanoseconds for an element.
+        price: time that MIGraphX's `ref` needs for an element that an instruction touches, over an elementwise one's.
+        least_work: elements that a subgraph's instructions touch together at least, each at its price. A kernel takes
+            about a second to compile, and MIGraphX's `ref` some fifty nanoseconds for an element.
     """
 
     supports: Callable[[Instruction, Sequence[Instruction]], bool]
     works: Predicate
     elementwise: Predicate
+    price: Callable[[Instruction], int]
     least_work: int
 
 

@@ -14,6 +14,7 @@ from random_programs.choices import Choices
 from random_programs.coverage import KNOWN, Coverage
 from random_programs.generate import Example, distinct, example
 from random_programs.judge import Step, fault
+from random_programs.values import Kind
 
 #: Programs of each test, and what the tests' programs are made of.
 COUNT, SEEDS = 500, ("0", "1", "2", "3")
@@ -134,6 +135,17 @@ def test_a_wrong_element_is_noticed(program):
     if right.dtype.kind == "f":
         wrong.reshape(-1)[7] = np.nan
         assert fault(step, wrong) is not None
+
+
+def test_numbers_beyond_what_attention_takes_are_no_mistake():
+    """Found at random: IREE's operation multiplies a query of 3.4e38 by log2(e)."""
+    b = Builder()
+    scores = b.op("dot", b.param("q", (1, 1, 3)), b.param("k", (1, 3, 2)))
+    program = b.build(b.op("dot", b.op("softmax", scores, axis=2), b.param("v", (1, 2, 1))))
+    kinds = {"q": Kind("edges", 38689), "k": Kind("whole", 0), "v": Kind("whole", 2)}
+    outcome = check([Example(program, kinds, Form.OPERANDS, False, ())], own=True)
+    assert_right(outcome)
+    assert outcome.looked_at
 
 
 def test_iree_says_which_module_it_refuses():

@@ -14,6 +14,9 @@ QUANTIZED = {
     "uint8_type": "int32_type",
     **{type_: "float_type" for type_ in TYPES if type_.startswith("fp8")},
 }
+#: What attention's scores are multiplied with or divided by, and what becomes of a query by that at most.
+SCALES = (0.5, 0.125, 1.0)
+LARGEST_SCALE = 8.0
 
 
 class Products(Operands):
@@ -97,7 +100,7 @@ class Products(Operands):
         k = self.source((*batch, d, keys), x.type, self.kind(x.type, plain))
         scores = self.b.op("dot", x.name, k)
         if self.c.below(2):
-            number = self.b.spread(self.b.literal(self.c.pick((0.5, 0.125, 1.0)), x.type), lens)
+            number = self.b.spread(self.b.literal(self.c.pick(SCALES), x.type), lens)
             scores = self.b.op(self.c.pick(("mul", "div")), scores, number)
         mask = self.c.pick(("none", "add", "where"))
         first = self.c.below(len(lens))
