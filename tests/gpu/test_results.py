@@ -60,6 +60,22 @@ def only_the_second_is_read():
     return captured(main, product, modules=[dot_and_relu()])
 
 
+def sums_behind_a_dot(both):
+    """[reduce_sum(dot * b), dot]: a reduction behind an anchor (fuse_mlir.cpp, MIGRAPHX_ENABLE_MLIR_REDUCE_FUSION)."""
+    inside, main = Builder("m:"), Builder()
+    x, w, b = inside.param("x0", (8, 32)), inside.param("x1", (32, 16)), inside.param("x2", (8, 16))
+    product = inside.op("dot", x, w)
+    total = inside.op("reduce_sum", inside.op("mul", product, b), axes=[1])
+    module = inside.module("m", total, *[product] * both)
+    operands = [main.param(name, lens) for name, lens in zip(NAMES, [(8, 32), (32, 16), (8, 16)], strict=True)]
+    if not both:
+        return captured(main, fusion(main, "gpu::mlir_op", module, *operands, shape=standard(8, 1)), modules=[module])
+    pair = fusion(main, "gpu::mlir_op", module, *operands, shape=tuple_of(standard(8, 1), standard(8, 16)))
+    lens = ((8, 1), (8, 16))
+    values = [shaped(main, main.op("get_tuple_elem", pair, index=i), standard(*each)) for i, each in enumerate(lens)]
+    return captured(main, *values, modules=[module])
+
+
 def compile_as_captured(program, monkeypatch, options, device, offload_copy=False, compute=True):
     """Compile as where MIGraphX has MLIR and fuses to this program."""
     given = found(program)
@@ -91,6 +107,18 @@ def test_each_result(virtual_device, kernel_options, monkeypatch, program, resul
             np.testing.assert_array_equal(mine, theirs)
         assert len(virtual_device.launches) == len(results)
         del done
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_a_reduction_behind_an_anchor(virtual_device, kernel_options, monkeypatch, both):
+    program = sums_behind_a_dot(both)
+    plain, done = compile_as_captured(program, monkeypatch, kernel_options, virtual_device)
+    assert done.report.swapped == done.report.eligible == 1, [s.detail for s in done.report.subgraphs]
+    assert done.report.subgraphs[0].operators == ("dot", "mul", "reduce_sum")
+    inputs = inputs_of(plain)
+    actual = run_on_device(done, virtual_device, inputs, False)
+    for mine, theirs in zip(actual, on_ref(plain, inputs), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_results_are_written_in_place(virtual_device, kernel_options, monkeypatch):
