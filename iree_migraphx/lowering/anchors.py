@@ -75,7 +75,7 @@ def _dot(instruction: Instruction, operands: Sequence[View], form: Form) -> View
     lens, sum_type = instruction.shape.lens, accumulator(instruction.shape.type)
     rows = lens[m] * math.prod(lens[axis] for axis in batch if axis not in b.axes)
     columns = lens[n] * math.prod(lens[axis] for axis in batch if axis not in a.axes)
-    swapped = form is Form.DENSE and few_rows(a.type, rows, a.lens[-1])
+    swapped = form.dense and few_rows(a.type, rows, a.lens[-1])
     if swapped and few_rows(b.type, columns, a.lens[-1]):
         b = widened(b, sum_type)
     first, second = (

@@ -47,7 +47,7 @@ def convolve(x: View, w: View, window: Window, out: Sequence[int], sum_type: str
     w_axes = [*(dim[role] for role in "gf" if role in dim), *depth, *(dim.get(f"k{i}", zero) for i in spatial)]
     sums = [role for role in loops if role[0] in "ngfo"]
     added = math.prod(length for role, length in loops.items() if role[0] in "ck")
-    few = form is Form.DENSE and few_rows(x.type, loops.get("f", 1), added)
+    few = form.dense and few_rows(x.type, loops.get("f", 1), added)
     if few and "g" in loops:
         w = widened(w, sum_type)
     elif few:

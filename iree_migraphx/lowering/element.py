@@ -9,7 +9,7 @@ import numpy as np
 
 from iree_migraphx.lowering import float8
 from iree_migraphx.lowering.bindings import arith, ir
-from iree_migraphx.lowering.types import is_float, mlir_type
+from iree_migraphx.lowering.types import NATIVE, is_float, mlir_type
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def widen(element: Element) -> Element:
     """A float narrower than `float_type` as one of the same value, infinities included; others as they are."""
     if element.type in float8.FORMATS:
         return Element(float8.decode(element.value, float8.FORMATS[element.type]), "float_type")
-    if element.type in ("half_type", "bf16_type"):
+    if element.type in ("half_type", "bf16_type", *NATIVE.values()):
         return Element(arith.extf(mlir_type("float_type"), element.value), "float_type")
     return element
 

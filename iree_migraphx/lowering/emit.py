@@ -22,6 +22,7 @@ from iree_migraphx.lowering.bindings import func, ir
 from iree_migraphx.lowering.builder import elementwise, materialise, reshape, tensor_type
 from iree_migraphx.lowering.family import TensorOperator, has_elements
 from iree_migraphx.lowering.moves import MOVES
+from iree_migraphx.lowering.native import parameter_types
 from iree_migraphx.lowering.packed import PACKED
 from iree_migraphx.lowering.pointwise import Element
 from iree_migraphx.lowering.pooling import POOLING
@@ -147,9 +148,11 @@ def lower(subgraph: Subgraph, symbol: str, form: Form = Form.OPERANDS) -> str:
     """
     with _context(), ir.Location.unknown():
         module = ir.Module.create()
-        shapes = [parameter.shape for parameter in subgraph.parameters]
-        types: list[ir.Type] = [_physical_type(shape) for shape in shapes]
-        results = [_physical_type(shape) for shape in subgraph.result_shapes]
+        types: list[ir.Type] = [
+            tensor_type(physical_lens(parameter.shape), type_)
+            for parameter, type_ in zip(subgraph.parameters, parameter_types(subgraph, form).values(), strict=True)
+        ]
+        results = [tensor_type(physical_lens(shape), shape.type) for shape in subgraph.result_shapes]
         with ir.InsertionPoint(module.body):
             function = func.FuncOp(symbol, ([*types, *[ir.Type.parse("!hal.buffer")] * len(results)], results))
             numbers = [ir.IntegerAttr.get(ir.IndexType.get(), number) for number in range(len(results))]
@@ -178,7 +181,7 @@ def _remove_barriers(block: ir.Block) -> None:
 
 def _emit_body(subgraph: Subgraph, arguments: Sequence[ir.Value], form: Form) -> list[ir.Value]:
     values: dict[str, _Value] = {}
-    body = subgraph.body.by_id()
+    body, types = subgraph.body.by_id(), parameter_types(subgraph, form)
     tensors = iter(arguments)
     fused = _attentions(subgraph, form)
     inside = {member for found in fused.values() for member in found.members}
@@ -188,9 +191,8 @@ def _emit_body(subgraph: Subgraph, arguments: Sequence[ir.Value], form: Form) ->
             returned = zip(instruction.inputs, subgraph.result_shapes, strict=True)
             return [_in_memory(values[value], physical_axes(shape)).tensor for value, shape in returned]
         if name == "@param":
-            shape = instruction.shape
-            view = View(next(tensors), shape.lens, physical_axes(shape), shape.type)
-            values[instruction.id] = _Leaf(view, shape.type)
+            shape, type_ = instruction.shape, types[instruction.id]
+            values[instruction.id] = _Leaf(View(next(tensors), shape.lens, physical_axes(shape), type_), type_)
         elif name == "@literal":
             values[instruction.id] = _scalar(instruction)
         elif instruction.id in fused:
@@ -342,7 +344,3 @@ def _scalar(instruction: Instruction) -> _Scalar:
     # A bool is a byte whose value counts where it is converted.
     number = float(element) if is_float(type_) else int(element.view(np.int8) if type_ == "bool_type" else element)
     return _Scalar(number, type_, literal.shape.lens)
-
-
-def _physical_type(shape: Shape) -> ir.Type:
-    return tensor_type(physical_lens(shape), shape.type)

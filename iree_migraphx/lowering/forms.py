@@ -7,15 +7,23 @@ from iree_migraphx.lowering import anchors, emit, pointwise
 from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.partition.rules import Extra, Rules
 
-#: GPUs for which iree-compile 3.13.0 computes products of few rows by instructions that it can't emit for them.
-_DENSE = frozenset({"gfx908", "gfx90a", "gfx950"})
+#: GPUs for which iree-compile 3.13.0 computes products of few rows by instructions that it can't emit for them, and
+#: those with matrix instructions for 8-bit floats, of one standard or the other.
+_FORMS = {
+    "gfx908": Form.DENSE,
+    "gfx90a": Form.DENSE,
+    "gfx940": Form.FNUZ,
+    "gfx941": Form.FNUZ,
+    "gfx942": Form.FNUZ,
+    "gfx950": Form.DENSE_OCP,
+    "gfx1200": Form.OCP,
+    "gfx1201": Form.OCP,
+}
 
 
 def form_for(gfx: str) -> Form:
     """How anchors are computed for a processor; no name is the host."""
-    if not gfx:
-        return Form.CHANNELS_LAST
-    return Form.DENSE if gfx in _DENSE else Form.OPERANDS
+    return _FORMS.get(gfx, Form.OPERANDS) if gfx else Form.CHANNELS_LAST
 
 
 #: Behind an anchor these would make the kernel compute another number of elements than the anchor has: IREE then makes

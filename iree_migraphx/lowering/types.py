@@ -71,6 +71,20 @@ TYPES: Mapping[str, ElementType] = {
 }
 
 
+#: 8-bit floats that only anchors read, for GPUs that have matrix instructions for them: in memory the same bytes.
+NATIVE: Mapping[str, str] = {
+    "fp8e4m3fn_type": "native fp8e4m3fn",
+    "fp8e4m3fnuz_type": "native fp8e4m3fnuz",
+    "fp8e5m2_type": "native fp8e5m2",
+    "fp8e5m2fnuz_type": "native fp8e5m2fnuz",
+}
+_NATIVE_MLIR = {
+    NATIVE["fp8e4m3fn_type"]: "f8E4M3FN",
+    NATIVE["fp8e4m3fnuz_type"]: "f8E4M3FNUZ",
+    NATIVE["fp8e5m2_type"]: "f8E5M2",
+    NATIVE["fp8e5m2fnuz_type"]: "f8E5M2FNUZ",
+}
+
 #: A pair of 4-bit floats in a byte, which only the operators of packed.py read and write.
 PAIR = "fp4x2_type"
 
@@ -88,6 +102,8 @@ def element_type(type_: str) -> ElementType:
 
 def memory_type(type_: str) -> str:
     """MLIR's name of the type of an element in memory; raises as `element_type`."""
+    if type_ in _NATIVE_MLIR:
+        return _NATIVE_MLIR[type_]
     return "i8" if type_ == PAIR else element_type(type_).mlir
 
 
@@ -103,7 +119,7 @@ def accumulator(type_: str) -> str:
 
 def is_float(type_: str) -> bool:
     """True for the floating-point types that kernels know."""
-    return type_ in TYPES and TYPES[type_].kind is Kind.FLOAT
+    return type_ in _NATIVE_MLIR or (type_ in TYPES and TYPES[type_].kind is Kind.FLOAT)
 
 
 def is_unsigned(type_: str) -> bool:

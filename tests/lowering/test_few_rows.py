@@ -75,8 +75,8 @@ def on_gpu(arch, form, options):
 
 @pytest.mark.parametrize("arch", ["gfx90a", "gfx950"])
 def test_one_launch(kernel_options, arch):
-    assert forms.form_for(arch) is Form.DENSE
-    kernels = on_gpu(arch, Form.DENSE, kernel_options)
+    assert forms.form_for(arch).dense
+    kernels = on_gpu(arch, forms.form_for(arch), kernel_options)
     assert all(isinstance(kernel, GpuKernel) for kernel in kernels.values()), kernels
 
 
