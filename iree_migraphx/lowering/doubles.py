@@ -161,9 +161,8 @@ def atan(x: Double) -> Double:
     a = abs(x)
     inverted = a > 1.0
     t = choose(inverted, double(1.0) / a, a)
-    for _ in range(2):
-        t = t / (sqrt(t * t + 1.0) + 1.0)
-    near = _series(t * t, [(-1.0) ** n / (2 * n + 1) for n in range(13)]) * t * 4.0
+    t = t / (sqrt(t * t + 1.0) + 1.0)
+    near = _series(t * t, [(-1.0) ** n / (2 * n + 1) for n in range(22)]) * t * 2.0
     return choose(inverted, (double(_HALF_PI[0]) - near) + _HALF_PI[1], near).signed_as(x)
 
 
@@ -203,15 +202,26 @@ def tan(x: Double) -> Double:
 
 
 def erf(x: Double) -> Double:
-    """The error function: 2/sqrt(pi) exp(-x²) (x + 2x³/3 + 4x⁵/15 + ...), all of whose terms have one sign."""
+    """The error function: 2/sqrt(pi) exp(-x²) (x + 2x³/3 + 4x⁵/15 + ...), all of whose terms have one sign.
+
+    From 1 on, 1 less what the trapezoidal rule gives for the rest (Chiarella and Reichel, Mathematics of Computation
+    22, 1968), which is smaller than 1/6 there.
+    """
     a = choose(abs(x) > 6.0, 6.0, abs(x))
     square = a * a
-    lost = multiply_add(a, a, -square)
+    power = _exp(-square, -multiply_add(a, a, -square))
+    beyond = a > 1.0
     factors, factor = [], 2.0 / pymath.sqrt(pymath.pi)
-    for n in range(110):
+    for n in range(24):
         factors.append(factor)
         factor *= 2.0 / (2 * n + 3)
-    value = _series(square, factors) * a * _exp(-square, -lost)
+    near = _series(choose(beyond, 1.0, square), factors) * a * power
+    far = choose(beyond, square, 1.0)
+    total = double(0.5) / far
+    for n in range(1, 13):
+        total = total + double(pymath.exp(-(n * n) / 4)) / (far + n * n / 4)
+    rest = total * a * power * (1.0 / pymath.pi) - double(2.0) / (_exp(a * (4.0 * pymath.pi), 0.0) - 1.0)
+    value = choose(beyond, double(1.0) - rest, near)
     return choose(a.equals(6.0), 1.0, value).signed_as(x)
 
 

@@ -28,6 +28,7 @@ from iree_migraphx.lowering.pointwise import Element
 from iree_migraphx.lowering.pooling import POOLING
 from iree_migraphx.lowering.ranking import RANKING
 from iree_migraphx.lowering.reductions import REDUCTIONS
+from iree_migraphx.lowering.rounding import round_bf16
 from iree_migraphx.lowering.scatter import SCATTER
 from iree_migraphx.lowering.types import is_float
 from iree_migraphx.lowering.view import View
@@ -162,7 +163,9 @@ def lower(subgraph: Subgraph, symbol: str, form: Form = Form.OPERANDS) -> str:
         try:
             with ir.InsertionPoint(block):
                 func.ReturnOp(_emit_body(subgraph, list(block.arguments)[: len(types)], form))
-            if form is not Form.CHANNELS_LAST:
+            if form is Form.CHANNELS_LAST:
+                round_bf16(module)
+            else:
                 _remove_barriers(block)
             module.operation.verify()
         except ir.MLIRError as error:

@@ -23,7 +23,9 @@ from iree_migraphx.kernels.compiler import find_compiler
 from iree_migraphx.kernels.flags import compile_flags
 from iree_migraphx.kernels.targets import parse_target
 from iree_migraphx.lowering.anchors import Form
+from iree_migraphx.lowering.bindings import ir
 from iree_migraphx.lowering.emit import lower
+from iree_migraphx.lowering.rounding import round_bf16
 from iree_migraphx.lowering.types import memory_type
 from iree_migraphx.options import Options
 from iree_migraphx.partition.subgraph import Subgraph
@@ -71,13 +73,23 @@ class Function:
 
 def function_of(subgraph: Subgraph, form: Form) -> Function:
     """Raises Refusal as the lowering."""
-    lines = lower(subgraph, "f", form).splitlines()
+    lines = _rounded(lower(subgraph, "f", form)).splitlines()
     start = lines.index("module {")
     head = re.match(r"  func\.func @f\((.*)\) -> (.*) \{$", lines[start + 1])
     end = re.match(r"    return (.*) : ", lines[-3])
     assert head and end, lines
     results = head[2].removeprefix("(").removesuffix(")") if head[2].startswith("(") else head[2]
     return Function(tuple(lines[:start]), head[1], results, tuple(lines[start + 2 : -3]), end[1])
+
+
+def _rounded(text: str) -> str:
+    """Every form as the host's, as it is the host that computes it."""
+    if "bf16" not in text:
+        return text
+    with ir.Context(), ir.Location.unknown():
+        module = ir.Module.parse(text)
+        round_bf16(module)
+        return str(module)
 
 
 def _renamed(text: str, number: int) -> str:
