@@ -28,6 +28,7 @@ from iree_migraphx.lowering.pointwise import Element
 from iree_migraphx.lowering.pooling import POOLING
 from iree_migraphx.lowering.ranking import RANKING
 from iree_migraphx.lowering.reductions import REDUCTIONS
+from iree_migraphx.lowering.regions import REGIONS
 from iree_migraphx.lowering.rounding import round_bf16
 from iree_migraphx.lowering.scatter import SCATTER
 from iree_migraphx.lowering.types import is_float
@@ -78,7 +79,8 @@ class _Chain:
 _Value = _Leaf | _Scalar | _Chain
 
 #: Operators over whole tensors, of all families.
-TENSOR_OPERATORS: Mapping[str, TensorOperator] = {**MOVES, **PACKED, **POOLING, **RANKING, **REDUCTIONS, **SCATTER}
+_FAMILIES = (MOVES, PACKED, POOLING, RANKING, REDUCTIONS, REGIONS, SCATTER)
+TENSOR_OPERATORS: Mapping[str, TensorOperator] = {name: each for table in _FAMILIES for name, each in table.items()}
 
 
 def supports_anchor(instruction: Instruction) -> bool:

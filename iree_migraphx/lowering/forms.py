@@ -28,11 +28,13 @@ def form_for(gfx: str) -> Form:
 
 #: Behind an anchor these would make the kernel compute another number of elements than the anchor has: IREE then makes
 #: two dispatches, and MIGraphX does not fuse them either (fuse_mlir.cpp). A host kernel may have several dispatches.
-RESIZING = frozenset({"broadcast", "multibroadcast", "slice"})
+RESIZING = frozenset({"broadcast", "multibroadcast", "scalar", "slice"})
 
 
-#: Of the operators over whole tensors, those that compute in the order of their first operand.
-KEEP_ORDER = frozenset({"concat", "pad", "pooling", "reduce_max", "reduce_mean", "reduce_min", "reduce_sum", "step"})
+#: Beside pointwise operators, those that compute in the order of their first operand.
+KEEP_ORDER = frozenset(
+    {"concat", "identity", "pad", "pooling", "reduce_max", "reduce_mean", "reduce_min", "reduce_sum", "step"}
+)
 
 #: MIGraphX's `ref` needs about 0.2 ms for as many elements; a kernel needs a second once, and a call some 20 us.
 LEAST_WORK = 4096

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from iree_migraphx.ir.model import Instruction, Shape
 from iree_migraphx.lowering.bindings import arith, ir, tensor
 from iree_migraphx.lowering.builder import apart, elementwise, loop_index, materialise, pad, slice_
+from iree_migraphx.lowering.conversion import convert, resize
+from iree_migraphx.lowering.element import Element, constant, narrow, widen
 from iree_migraphx.lowering.family import (
     TensorOperator,
     axes_of,
@@ -17,7 +19,7 @@ from iree_migraphx.lowering.family import (
     has_elements,
     over_anything,
 )
-from iree_migraphx.lowering.types import mlir_type
+from iree_migraphx.lowering.types import TYPES, is_float, is_unsigned, mlir_type
 from iree_migraphx.lowering.view import View
 
 INDICES = ("int32_type", "int64_type")
@@ -119,8 +121,9 @@ def _gathernd(instruction: Instruction, operands: Sequence[View]) -> View:
         dims = [loop_index(dim) for dim in range(len(lens))]
         found = []
         for number in range(count):
-            index = tensor.extract(table.tensor, [*dims[:given], index_of(number)])
-            found.append(within(arith.index_cast(ir.IndexType.get(), index), x.lens[batch + number]))
+            index = Element(tensor.extract(table.tensor, [*dims[:given], index_of(number)]), table.type)
+            place = arith.index_cast(ir.IndexType.get(), convert(index, "int64_type"))
+            found.append(within(place, x.lens[batch + number]))
         places = [*dims[:batch], *found, *dims[given:]]
         return tensor.extract(x.tensor, [index_of(0) if a is None else places[a] for a in x.axes])
 
@@ -128,11 +131,72 @@ def _gathernd(instruction: Instruction, operands: Sequence[View]) -> View:
 
 
 def _can_gathernd(instruction: Instruction, operands: Sequence[Shape]) -> bool:
-    if len(operands) != 2 or operands[1].type not in INDICES or not has_elements(instruction, operands):
+    # MIGraphX converts indices of every type to int64; those of its GridSample are floats.
+    if len(operands) != 2 or not has_elements(instruction, operands):
         return False
     data, indices = operands
     batch = int(instruction.operator.get("batch_dims", 0))
     return instruction.shape.lens == (*indices.lens[:-1], *data.lens[batch + indices.lens[-1] :])
+
+
+def _onehot(instruction: Instruction, operands: Sequence[View]) -> View:
+    """The second of `values` where the place along the axis is the index, and the first elsewhere."""
+    indices, values = operands
+    lens, depth = instruction.shape.lens, int(instruction.operator["depth"])
+    axis = axis_of(instruction, len(lens))
+    spread = tuple(None if each is None else each + int(each >= axis) for each in indices.axes)
+    chosen = (slice_(values, [number], [1], [1]) for number in range(2))
+    off, on = (View(value.tensor, lens, (None,) * len(value.axes), value.type) for value in chosen)
+
+    def element(scalars: list[ir.Value]) -> ir.Value:
+        place = _counted(Element(scalars[0], indices.type), depth)
+        here = arith.index_cast(place.type, loop_index(axis))
+        return arith.select(arith.cmpi(arith.CmpIPredicate.eq, place, here), scalars[2], scalars[1])
+
+    return elementwise(
+        [View(indices.tensor, lens, spread, indices.type), off, on], lens, range(len(lens)), on.type, element
+    )
+
+
+def _counted(index: Element, depth: int) -> ir.Value:
+    """An index of any type as an int64, a negative one counted from the end; what is outside stays outside.
+
+    The count is done in the index's own type (op/onehot.hpp), of which integers wrap.
+    """
+    type_, word = index.type, "int64_type"
+    if not is_float(type_):
+        wide = resize(index, word)
+        if is_unsigned(type_):
+            return wide
+        counted = Element(narrow(arith.addi(wide, constant(word, depth)), type_), type_)
+        negative = arith.cmpi(arith.CmpIPredicate.slt, wide, constant(word, 0))
+        return arith.select(negative, resize(counted, word), wide)
+    x = widen(index)
+    zero, end = constant(x.type, 0.0), constant(x.type, float(depth))
+    total = _toward_zero(arith.addf(x.value, end), type_)
+    place = arith.select(arith.cmpf(arith.CmpFPredicate.OLT, x.value, zero), total, x.value)
+    inside = arith.andi(
+        arith.cmpf(arith.CmpFPredicate.OGE, place, zero), arith.cmpf(arith.CmpFPredicate.OLT, place, end)
+    )
+    return arith.fptosi(mlir_type(word), arith.select(inside, place, constant(x.type, -1.0)))
+
+
+def _toward_zero(value: ir.Value, type_: str) -> ir.Value:
+    """A float in the precision of a narrow type: MIGraphX drops the bits that half and bf16 lack."""
+    dropped = {"half_type": 13, "bf16_type": 16}.get(type_)
+    if dropped is not None:
+        bits = arith.bitcast(mlir_type("int32_type"), value)
+        return arith.bitcast(value.type, arith.andi(bits, constant("int32_type", -(1 << dropped))))
+    return widen(Element(narrow(value, type_), type_)).value if TYPES[type_].bits == 8 else value
+
+
+def _can_onehot(instruction: Instruction, operands: Sequence[Shape]) -> bool:
+    depth = instruction.operator.get("depth")
+    if depth is None or len(operands) != 2 or not has_elements(instruction, operands):
+        return False
+    (indices, values), axis = operands, axis_of(instruction, len(instruction.shape.lens))
+    spread = (*indices.lens[:axis], int(depth), *indices.lens[axis:])
+    return instruction.shape.lens == spread and len(values.lens) == 1 and values.lens[0] >= 2
 
 
 def within(place: ir.Value, length: int | ir.Value) -> ir.Value:
@@ -149,11 +213,12 @@ def index_of(value: int) -> ir.Value:
     return arith.constant(ir.IndexType.get(), value)
 
 
-#: Operator -> how it is computed. Adding one is one entry here and one row in tests/lowering/test_moves.py.
+#: Operator -> how it is computed. Adding one is one entry here and one row in tests/lowering/test_tensor_operators.py.
 MOVES: Mapping[str, TensorOperator] = {
     "concat": TensorOperator(_concat, over_anything),
     "gather": TensorOperator(_gather, _can_gather),
     "gathernd": TensorOperator(_gathernd, _can_gathernd),
+    "onehot": TensorOperator(_onehot, _can_onehot),
     "pad": TensorOperator(_pad, _can_pad),
     "reverse": TensorOperator(_reverse, over_anything),
     "step": TensorOperator(_step, over_anything),

@@ -1,4 +1,8 @@
-"""Pooling: average, maximum and p-norm over windows, as op/pooling.hpp of release rocm-7.1.1 computes it."""
+"""What is computed over windows: pooling (op/pooling.hpp of release rocm-7.1.1), and lrn, over neighbouring channels.
+
+Pooling is the average, the maximum or a p-norm. Lrn follows ONNX, MIOpen and MIGraphX's own rewrite_pooling.cpp; its
+`ref` (src/targets/ref/lowering.cpp) adds the factor of each channel to the sum of the next one.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from iree_migraphx.ir.model import Instruction, Shape
-from iree_migraphx.lowering import pointwise
+from iree_migraphx.lowering import doubles, pointwise
 from iree_migraphx.lowering.bindings import arith, ir, math, tensor
 from iree_migraphx.lowering.builder import filled, generic, index_expressions, materialise, pad, slice_
-from iree_migraphx.lowering.conversion import brought
+from iree_migraphx.lowering.conversion import brought, float_of
 from iree_migraphx.lowering.family import TensorOperator, over_floats, over_one
 from iree_migraphx.lowering.pointwise import Element
 from iree_migraphx.lowering.reductions import Combine, larger, lowest, mapped, reduced
@@ -161,5 +165,61 @@ def _power(value: ir.Value, type_: str, exponent: float) -> ir.Value:
     return math.powf(value, pointwise.constant(type_, exponent))
 
 
-#: Operator -> how it is computed.
-POOLING: Mapping[str, TensorOperator] = {"pooling": TensorOperator(_pooling, _supports)}
+def _lrn(instruction: Instruction, operands: Sequence[View]) -> View:
+    """Each element over a power of the squares around it, of its channel, half a window before it and half behind."""
+    x, fields = operands[0], instruction.operator
+    size, type_ = int(fields["size"]), accumulator(x.type)
+    order = [axis for axis in x.axes if axis is not None and x.lens[axis] != 1]
+    x = materialise(x, [axis for axis in range(len(x.lens)) if axis not in order] + order)
+    axes = [axis for axis in x.axes if axis is not None]
+    loops = [ir.AffineDimExpr.get(loop) for loop in range(len(axes))]
+    tap = ir.AffineDimExpr.get(len(axes))
+    reads = [loops[axes.index(axis)] + tap if axis == 1 else loops[axes.index(axis)] for axis in range(len(axes))]
+    around = pad(x, [0, (size - 1) // 2, 0, 0], [0, size // 2, 0, 0])
+
+    def add_square(scalars: list[ir.Value]) -> ir.Value:
+        value = brought(Element(scalars[0], x.type), type_)
+        return arith.addf(scalars[2], arith.mulf(value, value))
+
+    sums = generic(
+        [(around.tensor, index_expressions(around, reads)), (tensor.empty([size], mlir_type(type_)), [tap])],
+        (filled([x.lens[axis] for axis in axes], type_, 0.0), loops),
+        ["parallel"] * len(axes) + ["reduction"],
+        add_square,
+    )
+    factor = float(np.float32(fields["alpha"]) / np.float32(size))
+
+    def scaled(values: list[ir.Value]) -> ir.Value:
+        value, total = values
+        total = arith.mulf(total, pointwise.constant(type_, factor))
+        total = arith.addf(total, pointwise.constant(type_, float(fields["bias"])))
+        return arith.divf(value, _root_power(total, type_, float(fields["beta"])))
+
+    return mapped([x, View(sums, x.lens, tuple(axes), type_)], type_, scaled)
+
+
+def _root_power(value: ir.Value, type_: str, exponent: float) -> ir.Value:
+    """The power of a number that is not negative; up to 1 and in quarters, as networks have it, by square roots."""
+    quarters = 4 * exponent
+    if quarters in (1, 2, 3, 4):
+        if quarters == 4:
+            return value
+        root = math.sqrt(value)
+        return root if quarters == 2 else math.sqrt(root if quarters == 1 else arith.mulf(value, root))
+    wide = doubles.positive_power(
+        float_of(Element(value, type_), "double_type"), pointwise.constant("double_type", exponent)
+    )
+    return wide if type_ == "double_type" else arith.truncf(mlir_type(type_), wide)
+
+
+def _can_lrn(instruction: Instruction, operands: Sequence[Shape]) -> bool:
+    fields = instruction.operator
+    positive = int(fields["size"]) > 0 and min(float(fields["alpha"]), float(fields["bias"])) >= 0
+    return over_floats(instruction, operands) and len(operands[0].lens) == 4 and positive
+
+
+#: Operator -> how it is computed. Adding one is one entry here and one row in tests/lowering/test_tensor_operators.py.
+POOLING: Mapping[str, TensorOperator] = {
+    "lrn": TensorOperator(_lrn, _can_lrn),
+    "pooling": TensorOperator(_pooling, _supports),
+}

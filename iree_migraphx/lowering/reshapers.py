@@ -55,7 +55,7 @@ def _reshape(instruction: Instruction, view: View) -> View:
     return reshape(view, lens)
 
 
-def _contiguous(instruction: Instruction, view: View) -> View:
+def _same(instruction: Instruction, view: View) -> View:
     return view
 
 
@@ -90,11 +90,13 @@ def _unit_axes_between(shorter: tuple[int, ...], longer: tuple[int, ...]) -> set
 #: Operator -> its result as a view. Adding an operator is one entry here and one row in tests/lowering.
 RESHAPERS: Mapping[str, Reshape] = {
     "broadcast": _broadcast,
-    "contiguous": _contiguous,
+    "contiguous": _same,
     "flatten": _reshape,
+    "identity": _same,
     "multibroadcast": _multibroadcast,
     "reshape": _reshape,
     "reshape_lazy": _reshape,
+    "scalar": _multibroadcast,
     "slice": _slice,
     "squeeze": _reshape,
     "transpose": _transpose,

@@ -8,6 +8,7 @@ is told that indices may be equal.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -44,6 +45,7 @@ def _scatter(combine: _Combine) -> Emit:
     def scatter(instruction: Instruction, operands: Sequence[View]) -> View:
         x, indices, updates = (materialise(operand) for operand in operands)
         axis, rank, count = axis_of(instruction, len(x.lens)), len(x.lens), math.prod(indices.lens)
+        updates = slice_(updates, [0] * rank, indices.lens, [1] * rank)
 
         def place(_: list[ir.Value]) -> ir.Value:
             *dims, column = (loop_index(loop) for loop in range(rank + 1))
@@ -107,7 +109,9 @@ def _can_scatter(instruction: Instruction, operands: Sequence[Shape]) -> bool:
     if not _has_indices(instruction, operands) or instruction.operator.get("skip_out_of_bounds"):
         return False
     x, indices, updates = (shape.lens for shape in operands)
-    return indices == updates and len(x) == len(indices)
+    # MIGraphX does not look at updates for which there is no index.
+    enough = len(indices) == len(updates) and all(map(operator.le, indices, updates))
+    return enough and len(x) == len(indices)
 
 
 def _can_scatter_slices(instruction: Instruction, operands: Sequence[Shape]) -> bool:

@@ -60,6 +60,8 @@ TABLE = {
     "flatten-0": row("flatten", (2, 3), (1, 6), axis=0),
     "flatten-negative": row("flatten", (2, 3, 4), (6, 4), axis=-1),
     "contiguous": row("contiguous", (3, 4), (3, 4)),
+    "identity": row("identity", (2, 3, 4), (2, 3, 4)),
+    "scalar": row("scalar", (1,), (3, 4), scalar_bcst_dims=[3, 4]),
     "squeeze": row("squeeze", (3, 1, 4, 1), (3, 4), axes=[1, 3]),
     "squeeze-one": row("squeeze", (3, 1, 4, 1), (3, 1, 4), axes=[-1]),
     "squeeze-all": row("squeeze", (1, 1), (1,), axes=[]),
