@@ -34,6 +34,11 @@ _FIELDS = {
     "lp_order": 2,
     "batch_dims": 0,
     "value": 0.0,
+    "depth": 2,
+    "size": 1,
+    "alpha": 1.0,
+    "bias": 1.0,
+    "sampling_ratio": 1,
 }
 _LENS = (1, 2, 4, 6)
 
@@ -104,6 +109,8 @@ def _tensor(name: str) -> Callable[[str], bool]:
             return type_ == "fp8e4m3fn_type" and _asked(instruction, [pair])
         places = [*indices, Shape.standard_of("int64_type", _LENS)]
         operands = [[data], *([data, each] for each in indices), *([data, each, data] for each in places)]
+        operands.append([Shape.standard_of("int64_type", (1, 4, 6)), Shape.standard_of(type_, (2,))])
+        operands.append([data, Shape.standard_of(type_, (1, 4)), Shape.standard_of("int64_type", (1,))])
         return any(_asked(instruction, each) for each in operands)
 
     return takes
