@@ -106,7 +106,8 @@ def _windowed(x: View, windows: _Windows, start: float, combine: Combine) -> Vie
     rank = len(windows.taps)
     type_ = accumulator(x.type)
     spatial = range(rank)
-    if windows.taps == x.lens[2:] and not any(windows.low) and set(windows.out) == {1}:
+    dense = windows.taps == x.lens[2:] and set(windows.dilation) == {1}
+    if dense and not any(windows.low) and set(windows.out) == {1}:
         return reduced(x, range(2, rank + 2), start, combine)
     missing = [windows.missing(axis, x.lens[2 + axis]) for axis in spatial]
     kept = [length + min(rest, 0) for length, rest in zip(x.lens[2:], missing, strict=True)]

@@ -118,6 +118,7 @@ TABLE = {
     ),
     "average-pool-ceil": pool((1, 2, 8, 9), AVERAGE, [3, 3], [2, 2], [1, 0, 1, 0], depth=10, ceil_mode=True),
     "average-pool-dilated": pool((1, 2, 9, 9), AVERAGE, [3, 2], [1, 2], [1, 1, 1, 1], depth=8, dilations=[2, 2]),
+    "average-pool-dilated-beyond": pool((1, 2, 3), AVERAGE, [3], [1], [0, 2], depth=8, dilations=[2]),
     "average-pool-global": pool((2, 5, 6, 7), AVERAGE, [6, 7], [1, 1], [0, 0, 0, 0], depth=42),
     "norm-pool": pool((1, 3, 8, 9), NORM, [3, 2], [2, 1], [1, 1, 1, 1], depth=16),
     "norm-pool-1": pool((1, 3, 8, 9), NORM, [3, 2], [2, 1], [0, 0, 0, 0], depth=8, lp_order=1),
