@@ -18,8 +18,9 @@ from random_programs.values import Kind
 
 #: Programs of each test, and what the tests' programs are made of.
 COUNT, SEEDS = 500, ("0", "1", "2", "3")
-#: What is not made up: it needs strides of its operand, or places within another, that nothing here looks after.
-LEFT_OUT = {"reshape_lazy", "prefix_scan_sum"} | {name for name in KNOWN if name.startswith("scatter")}
+#: What is not made up: it needs strides of its operand that nothing here looks after, or `ref` gets it wrong
+#: (docs/facts.md).
+LEFT_OUT = {"reshape_lazy", "lrn"}
 
 
 @pytest.fixture(scope="module")

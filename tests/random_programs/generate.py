@@ -16,6 +16,7 @@ from programs import Builder, recorded
 from random_programs.choices import Choices
 from random_programs.elements import Elements
 from random_programs.operands import NotPossible
+from random_programs.placed import Placed
 from random_programs.products import Products
 from random_programs.tensors import Tensors, Views
 from random_programs.values import Kind
@@ -49,7 +50,7 @@ class Example:
         return hashlib.blake2b(msgpack.packb((self.form.value, entries)), digest_size=10).digest()
 
 
-class Maker(Elements, Products, Tensors, Views):
+class Maker(Elements, Placed, Products, Tensors, Views):
     """Adds instructions of all kinds."""
 
 
@@ -58,7 +59,8 @@ STEPS = (
     *(Maker.pointwise,) * 14,
     *(Maker.convert, Maker.where, Maker.bit_cast, Maker.quantize, Maker.dequantize),
     *(Maker.reduction, Maker.reduction, Maker.along, Maker.pooling, Maker.move, Maker.move, Maker.packed),
-    *(Maker.transpose, Maker.reshape, Maker.slice, Maker.axes, Maker.contiguous),
+    *(Maker.scatter, Maker.scatter_slices, Maker.running_sum, Maker.onehot, Maker.align),
+    *(Maker.transpose, Maker.reshape, Maker.slice, Maker.axes, Maker.same, Maker.scalar),
     *ANCHORS,
 )
 
@@ -104,7 +106,10 @@ def _program(b: Builder, results: Sequence[str]) -> Program:
     known: dict[str, tuple[object, ...]] = {}
     for i in instructions:
         inputs = [known[value] for value in i.inputs]
-        same = i.name in ("contiguous", "reshape", "transpose", "slice", "pad", "bit_cast", "convert", "reverse")
+        same = i.name in (
+            *("contiguous", "identity", "reshape", "transpose", "slice", "pad", "bit_cast", "convert", "reverse"),
+            *("scatter_none", "scatternd_none", "prefix_scan_sum"),
+        )
         data = i.literal.data if i.literal is not None else b""
         known[i.id] = inputs[0] if same else (i.name, str(i.operator), data, *inputs)
     kept = {known[result]: result for result in results}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+import ml_dtypes
 import numpy as np
 
 from iree_migraphx.ir.model import DTYPES, Instruction, Literal, Module, Program, Shape
@@ -26,7 +27,12 @@ EXACT = {
     *("concat", "gather", "gathernd", "pad", "reverse", "step", "pack_int4", "unpack_int4", "unpack_fp4", "pack_fp4"),
     *("where", "bit_cast", "reduce_all", "reduce_any", "reduce_max", "reduce_min", "argmax", "argmin"),
     *("broadcast", "contiguous", "flatten", "multibroadcast", "reshape", "slice", "squeeze", "transpose", "unsqueeze"),
+    *("identity", "onehot", "scalar"),
+    *(f"{name}_{way}" for name in ("scatter", "scatternd") for way in ("none", "max", "min")),
 }
+#: Operands that say places, by operator: their values stay as they are, and of some the type.
+PLACES = {"roialign": (1, 2), **{f"{name}_{way}": (1,) for name in ("scatter", "scatternd") for way in ("add", "mul")}}
+INDICES = ("int32_type", "int64_type")
 EPSILON = float(np.finfo(np.float32).eps)
 #: The least normal numbers: IREE's threads flush what is below (docs/facts.md).
 NORMAL = {"float_type": 1.1754944e-38, "bf16_type": 1.1754944e-38, "double_type": 2.2250738585072014e-308}
@@ -66,12 +72,15 @@ class Step:
         """What MIGraphX makes of it: with all types replaced by one, and with changed operands; or the operands."""
         body: list[Instruction] = []
         inputs = {}
+        places = {self.instruction.inputs[number] for number in PLACES.get(self.instruction.name, ())}
         for number, (value, array) in enumerate(self.given.items()):
             array = np.ascontiguousarray(array)
-            if as_type is not None:
-                array = array.astype(np.float64).astype(DTYPES[as_type])
-            array = np.ascontiguousarray(change(array))
             type_ = as_type or self.types[value]
+            if value in places and self.types[value] in INDICES:
+                type_ = self.types[value]
+            elif as_type is not None:
+                array = array.astype(np.float64).astype(DTYPES[as_type])
+            array = array if value in places else np.ascontiguousarray(change(array))
             body.append(
                 Instruction(value, "@param", Shape.standard_of(type_, array.shape), {"parameter": f"x{number}"})
             )
@@ -275,12 +284,16 @@ def _within(
 
 
 def _reduced(step: Step, actual: np.ndarray, expected: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Sums, means, products, softmax and pooling, which are in float for halves too."""
+    """Sums, means, products, softmax, pooling and roialign, in float for halves too; what is summed where it lies."""
     i, type_ = step.instruction, step.instruction.shape.type
     (truth,) = step.evaluate("double_type", change)
-    (operand,) = step.evaluate(change=change, operands=True)
+    operand = step.evaluate(change=change, operands=True)[0]
     x = operand.astype(np.float64)
     wrong = ~_same(actual, expected)
+    if not is_float(type_) and i.name.startswith(("prefix", "scatter")):
+        # These wrap in the type itself.
+        _none(wrong, actual, expected, truth)
+        return
     if not is_float(type_):
         # A larger number has no meaning in MIGraphX, which has double on the way.
         (size,) = step.evaluate("double_type", lambda v: np.abs(change(v)))
@@ -302,6 +315,17 @@ def _reduced(step: Step, actual: np.ndarray, expected: np.ndarray, change: Calla
             # Powers that are flushed.
             least = np.nanmin(np.where(np.isfinite(x) & (x != 0), np.abs(x), np.inf), initial=np.inf)
             slack = slack + (1.2e-38 ** (1 / power) * terms if least < 1.2e-38 ** (1 / power) else 0.0)
+    elif i.name == "roialign":
+        (size,) = step.evaluate("double_type", lambda v: np.abs(change(v)))
+        slack = 2 * (4 * i.operator["sampling_ratio"] ** 2 + 4) * EPSILON * size
+        wrong &= ~(np.abs(size) > 1e37)
+    elif i.name.startswith(("prefix", "scatter")):
+        # Each step is rounded to the type itself, by MIGraphX halves toward zero.
+        (size,) = step.evaluate("double_type", lambda v: np.abs(change(v)))
+        terms = x.shape[i.operator["axis"]] if i.name.startswith("prefix") else 4
+        slack = terms * float(ml_dtypes.finfo(DTYPES[type_]).eps) * size
+        # What leaves the type's range on the way.
+        wrong &= ~(np.abs(size) >= GREATEST[type_] / 2)
     elif i.name == "reduce_prod":
         terms = operand.size // max(expected.size, 1)
         slack = 2 * (terms + 1) * EPSILON * np.abs(truth)

@@ -103,6 +103,11 @@ class Operands:
             return self.b.spread(self.source(lens, x.type, kind), x.lens)
         return self.source(x.lens, x.type, kind)
 
+    def places(self, lens: Sequence[int], limit: int, kind: str = "places", type_: str = "") -> str:
+        """Indices of an axis; of the kind "inside" none that counts from the end."""
+        type_ = type_ or self.c.pick(("int64_type", "int32_type"))
+        return self.param(lens, type_, Kind(kind, self.c.below(1 << 16), limit))
+
     def length(self, others: Sequence[int]) -> int:
         length = self.c.pick(LENGTHS[self.large])
         return length if math.prod(others) * length <= MOST_ELEMENTS[self.large] else 1

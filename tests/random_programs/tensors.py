@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from iree_migraphx.binding.datatypes import type_t
 from iree_migraphx.lowering.family import FLOATS
 from iree_migraphx.lowering.reductions import REDUCTIONS
 from iree_migraphx.lowering.types import is_float
 from random_programs.operands import MOST_ELEMENTS, NotPossible, Operands
-from random_programs.values import Kind
 
 
 class Tensors(Operands):
@@ -99,10 +97,6 @@ class Tensors(Operands):
             raise NotPossible
         self.add(value, lens, x.type)
 
-    def places(self, lens: Sequence[int], limit: int) -> str:
-        type_ = self.c.pick(("int64_type", "int32_type"))
-        return self.param(lens, type_, Kind("places", self.c.below(1 << 16), limit))
-
     def packed(self) -> None:
         if self.c.below(2):
             if not any(v.type in ("int8_type", "uint8_type") for v in self.values):
@@ -180,6 +174,11 @@ class Views(Operands):
             value = self.b.spread(value, lens)
         self.add(value, lens, x.type)
 
-    def contiguous(self) -> None:
+    def same(self) -> None:
         x = self.any()
-        self.add(self.b.op("contiguous", x.name), x.lens, x.type)
+        self.add(self.b.op(self.c.pick(("contiguous", "identity")), x.name), x.lens, x.type)
+
+    def scalar(self) -> None:
+        x = self.any()
+        number = self.b.op("scalar", self.source((1,), x.type), scalar_bcst_dims=list(x.lens))
+        self.add(self.b.op("min", x.name, number), x.lens, x.type)

@@ -18,7 +18,7 @@ class Kind:
 
     Attributes:
         name: "whole": small whole numbers; "fraction": quarters; "normal": any, around 0; "edges": where rules change;
-            "positive": 1 to 4; "places": indices of an axis.
+            "positive": 1 to 4; "places": indices of an axis; "inside": those that count from its start.
         limit: the length of that axis.
     """
 
@@ -40,6 +40,8 @@ def _memory(type_: str, count: int, kind: Kind) -> np.ndarray:
     random, dtype = np.random.default_rng(kind.seed), DTYPES[type_]
     if kind.name == "places":
         return random.integers(-kind.limit, kind.limit, count).astype(dtype)
+    if kind.name == "inside":
+        return random.integers(0, kind.limit, count).astype(dtype)
     if kind.name == "positive":
         return random.integers(1, 5, count).astype(dtype)
     if type_ == "bool_type":
