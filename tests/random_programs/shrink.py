@@ -47,7 +47,7 @@ def _candidates(given: Example) -> list[Example]:
 
 
 def _simpler(choices: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Shorter ones first, then with smaller numbers."""
+    """Shorter ones first, then with smaller numbers, then with one less of what such a number counts."""
     values = list(choices)
     length = max(1, len(values) // 2)
     while length:
@@ -60,3 +60,6 @@ def _simpler(choices: Sequence[int]) -> Iterator[tuple[int, ...]]:
     for place, value in enumerate(values):
         if value > 1:
             yield (*values[:place], value - 1, *values[place + 1 :])
+    for place, value in enumerate(values):
+        for counted in range(place + 1, min(place + 8, len(values)) if value else 0):
+            yield (*values[:place], value - 1, *values[place + 1 : counted], *values[counted + 1 :])
