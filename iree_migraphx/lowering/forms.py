@@ -39,7 +39,7 @@ KEEP_ORDER = frozenset(
 #: MIGraphX's `ref` needs about 0.2 ms for as many elements; a kernel needs a second once, and a call some 20 us.
 LEAST_WORK = 4096
 #: What takes it longer by the element, 100 to 500 ns where an addition takes 50 (docs/facts.md).
-PRICES = {"argmax": 5, "argmin": 5, "logsoftmax": 6, "pooling": 4, "softmax": 6}
+PRICES = {"argmax": 5, "argmin": 5, "logsoftmax": 6, "lrn": 8, "pooling": 4, "roialign": 8, "softmax": 6}
 
 
 #: What host kernels compute in front of an anchor: MIGraphX's `ref` is slow at these, and what they read is small.
