@@ -16,7 +16,7 @@ from iree_migraphx.ir.model import Program
 from iree_migraphx.ir.write import write_program
 from iree_migraphx.options import Options, mlir_settings
 from iree_migraphx.partition.migraphx_rules import Choice, accepts, choose, fuses, fuses_attention, kind_of, mode
-from iree_migraphx.partition.partition import partition, take_whole
+from iree_migraphx.partition.partition import Fusion, partition, take_whole
 from iree_migraphx.partition.rules import Rules
 from iree_migraphx.partition.subgraph import Subgraph
 from iree_migraphx.report import Report
@@ -93,7 +93,7 @@ def choose_captured(found: Captured, rules: Rules, eligible: str, gfx: str) -> t
     if has_mlir():
         return _as_fused(found, rules)
     choice = choose(found.fused, gfx, mlir_settings())
-    return partition(program, rules, _within(choice, found.unfused))
+    return partition(program, rules, _within(choice, found.unfused), _pairs(choice, found.unfused))
 
 
 def choose_parsed(program: Program, rules: Rules, eligible: str, gfx: str) -> tuple[Subgraph, ...]:
@@ -125,6 +125,17 @@ def _within(choice: Choice, unfused: Unfused) -> dict[str, frozenset[str]]:
         anchor: frozenset(part for value in behind for part in unfused.parts.get(value, (value,)))
         for anchor, behind in choice.behind.items()
     }
+
+
+def _pairs(choice: Choice, unfused: Unfused) -> list[Fusion]:
+    """Each with its results in MIGraphX's order: the second dot's, then those in front of it that others read too."""
+    return [
+        (
+            [pair.first, *unfused.parts[pair.pointwise], pair.second],
+            [pair.second, *unfused.results[pair.pointwise], pair.first],
+        )
+        for pair in choice.pairs
+    ]
 
 
 def with_note(report: Report) -> Report:

@@ -222,21 +222,28 @@ class MlirSettings:
         disabled: MIGRAPHX_DISABLE_MLIR is on.
         requested: names in MIGRAPHX_MLIR_USE_SPECIFIC_OPS, "convolution" or "fused_dot" for instance.
         rejected: names there with "!" or "~" in front, without it.
+        pairs: MIGRAPHX_ENABLE_MLIR_GEG_FUSION is on: a dot or convolution, a pointwise and a dot are one.
     """
 
     disabled: bool = False
     requested: frozenset[str] = frozenset()
     rejected: frozenset[str] = frozenset()
+    pairs: bool = False
 
 
 def mlir_settings(environment: Mapping[str, str] | None = None) -> MlirSettings:
     """MIGraphX's own variables about MLIR, read as it reads them."""
     environment = os.environ if environment is None else environment
     names = [name for name in environment.get("MIGRAPHX_MLIR_USE_SPECIFIC_OPS", "").split(",") if name]
+
+    def enabled(name: str) -> bool:
+        return environment.get(name, "") in ("1", "enable", "enabled", "yes", "true")  # env.cpp
+
     return MlirSettings(
-        environment.get("MIGRAPHX_DISABLE_MLIR", "") in ("1", "enable", "enabled", "yes", "true"),
+        enabled("MIGRAPHX_DISABLE_MLIR"),
         frozenset(name for name in names if name[0] not in "!~"),
         frozenset(name[1:] for name in names if name[0] in "!~"),
+        enabled("MIGRAPHX_ENABLE_MLIR_GEG_FUSION"),
     )
 
 

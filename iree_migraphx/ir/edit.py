@@ -65,6 +65,40 @@ def splice_all(module: Module, splices: Iterable[Splice]) -> Module:
     return replace(module, instructions=tuple(instructions))
 
 
+def together(program: Program, name: str, groups: Iterable[Collection[str]]) -> Module:
+    """A module with what reads a value of a group behind the group's last member; else the order stays.
+
+    For groups of which others read several values, which one instruction is to define where the last member stood.
+
+    Raises:
+        Refusal: SPLICE_ERROR, where a member depends on a member through something that is none.
+    """
+    module = program.modules[name]
+    owners = {member: frozenset(group) for group in groups for member in group}
+    left = {group: len(group) for group in owners.values()}
+    undefined = {instruction.id for instruction in module.instructions}
+    waiting: list[Instruction] = []
+    ordered: list[Instruction] = []
+
+    def ready(instruction: Instruction) -> bool:
+        own = owners.get(instruction.id, frozenset())
+        return not (_reads(instruction, program) - own) & undefined
+
+    for instruction in module.instructions:
+        waiting.append(instruction)
+        while placed := [each for each in waiting if ready(each)]:
+            for each in placed:
+                waiting.remove(each)
+                group = owners.get(each.id, frozenset([each.id]))
+                left[group] = left.get(group, 1) - 1
+                if not left[group]:
+                    undefined -= group
+            ordered += placed
+    if waiting:
+        raise _refusal(f"{waiting[0].id!r} ({waiting[0].name}) reads a subgraph's value and feeds the subgraph")
+    return replace(module, instructions=tuple(ordered))
+
+
 def replace_values(module: Module, replacements: Mapping[str, str]) -> Module:
     """Let the readers of each key read its value instead, in this module only; one step, chains are not followed."""
     return replace(
@@ -105,6 +139,12 @@ def unique_ids(program: Program, stem: str) -> Iterator[str]:
     """Ids that start with `stem` and that no value of the program has."""
     taken = {instruction.id for instruction in program.instructions()}
     return (name for number in itertools.count() if (name := f"{stem}_{number}") not in taken)
+
+
+def _reads(instruction: Instruction, program: Program) -> set[str]:
+    """What an instruction reads, in its submodules as well."""
+    inside = (each for name in instruction.modules for each in program.modules[name].instructions)
+    return {*instruction.inputs}.union(*(_reads(each, program) for each in inside))
 
 
 def _has_effect(instruction: Instruction) -> bool:

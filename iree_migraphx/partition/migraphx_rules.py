@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from iree_migraphx.capture.unfuse import CONTROL
@@ -49,14 +49,30 @@ _LONGEST_DOT, _SHORT_DOT, _SMALL_DOT = 1536, 1024, 384 * 384
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """Two anchors that rocMLIR would get as one, by id: a dot or convolution, a `pointwise` over it, and a dot."""
+
+    first: str
+    pointwise: str
+    second: str
+
+    @property
+    def members(self) -> tuple[str, str, str]:
+        """All of them, in execution order."""
+        return self.first, self.pointwise, self.second
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """The anchors that rocMLIR would get.
 
     Attributes:
         behind: id of each anchor -> ids of what is fused behind it: reshapers and one `pointwise`, or nothing.
+        pairs: those that are one with another; they are not in `behind`.
     """
 
     behind: Mapping[str, tuple[str, ...]]
+    pairs: tuple[Pair, ...] = ()
 
 
 def mode(option: str, gfx: str, settings: MlirSettings) -> Mode:
@@ -90,15 +106,21 @@ def choose(program: Program, gfx: str, settings: MlirSettings) -> Choice:
         return Choice({})
     instructions = {instruction.id: instruction for instruction in program.instructions()}
     behind: dict[str, tuple[str, ...]] = {}
+    pairs: list[Pair] = []
+    taken: set[str] = set()
     for module in _interpreted(program):
-        behind.update(_fused(program, module, instructions, gfx, settings))
+        if settings.pairs:
+            own = _pairs(program, module, instructions, gfx, settings)
+            pairs += own
+            taken.update(member for pair in own for member in pair.members)
+        behind.update(_fused(program, module, instructions, gfx, settings, taken))
         for instruction in module.instructions:
             types = {instructions[value].shape.type for value in instruction.inputs}
-            if instruction.id in behind or not types <= _STANDALONE_TYPES:
+            if instruction.id in behind or instruction.id in taken or not types <= _STANDALONE_TYPES:
                 continue
             if accepts(instruction, instructions, mode(kind_of(instruction), gfx, settings)):
                 behind[instruction.id] = ()
-    return Choice(behind)
+    return Choice(behind, tuple(pairs))
 
 
 def accepts(anchor: Instruction, instructions: Mapping[str, Instruction], how: Mode) -> bool:
@@ -144,26 +166,72 @@ def fuses(instruction: Instruction, instructions: Mapping[str, Instruction]) -> 
     )
 
 
+def _pairs(
+    program: Program, module: Module, instructions: Mapping[str, Instruction], gfx: str, settings: MlirSettings
+) -> list[Pair]:
+    """Dots behind a pointwise that reads another anchor itself, in the order in which the pass comes upon them.
+
+    Of each one's operands the first that will do counts, and there is none where another operand depends on it
+    (find_mlir_fused_geg_ops). Nor is there a pair where the second dot reads the first one's value on another way
+    as well, which MIGraphX does not see to: such a fusion would read its own result.
+    """
+    found: list[Pair] = []
+    taken: set[str] = set()
+    index = {instruction.id: position for position, instruction in enumerate(module.instructions)}
+
+    def takes(value: str, kinds: frozenset[str]) -> bool:
+        each = instructions[value]
+        how = mode(f"fused_{kind_of(each)}", gfx, settings)
+        return value in index and value not in taken and each.name in kinds and accepts(each, instructions, how)
+
+    def first_of(value: str) -> str | None:
+        between = instructions[value]
+        if between.name != "pointwise" or value not in index or value in taken:
+            return None
+        if not all(fuses(inner, instructions) for inner in program.modules[between.modules[0]].instructions):
+            return None
+        return next((each for each in between.inputs if takes(each, _CONVOLUTIONS | _DOTS)), None)
+
+    for second in module.instructions:
+        if not takes(second.id, _DOTS):
+            continue
+        firsts = ((value, first_of(value)) for value in second.inputs)
+        between, first = next(((value, each) for value, each in firsts if each is not None), ("", None))
+        if first is None:
+            continue
+        others = [value for value in instructions[between].inputs if value != first]
+        others += [value for value in second.inputs if value != between]
+        if not any(_reaches(first, value, instructions, index) for value in others):
+            found.append(Pair(first, between, second.id))
+            taken.update(found[-1].members)
+    return found
+
+
 def _fused(
     program: Program,
     module: Module,
     instructions: Mapping[str, Instruction],
     gfx: str,
     settings: MlirSettings,
+    taken: Collection[str],
 ) -> dict[str, tuple[str, ...]]:
-    """Anchors with the pointwise behind them, in the order in which the pass comes upon the latter."""
+    """Anchors with the pointwise behind them, in the order in which the pass comes upon the latter.
+
+    What is taken is neither.
+    """
     behind: dict[str, tuple[str, ...]] = {}
     index = {instruction.id: position for position, instruction in enumerate(module.instructions)}
     users = module.users()
     for last in module.instructions:
-        if last.name != "pointwise":
+        if last.name != "pointwise" or last.id in taken:
             continue
         body = program.modules[last.modules[0]].instructions
         if not all(fuses(inner, instructions) for inner in body):
             continue
         for value in last.inputs:
             anchor, between = _anchor_of(value, instructions)
-            possible = anchor.name in _CONVOLUTIONS | _DOTS and anchor.id in index and anchor.id not in behind
+            possible = anchor.name in _CONVOLUTIONS | _DOTS and anchor.id in index
+            possible = possible and anchor.id not in behind and anchor.id not in taken
             if not possible or not accepts(anchor, instructions, mode(f"fused_{kind_of(anchor)}", gfx, settings)):
                 continue
             if not any(other != value and _reaches(anchor.id, other, instructions, index) for other in last.inputs):

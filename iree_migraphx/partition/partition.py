@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import msgpack
 
@@ -24,8 +25,15 @@ def has_dynamic_shapes(program: Program) -> bool:
     return any(instruction.shape.dynamic for instruction in program.instructions())
 
 
+#: Ids of instructions of one module, in execution order, and of the values that are their results.
+Fusion: TypeAlias = "tuple[Sequence[str], Sequence[str]]"
+
+
 def partition(
-    program: Program, rules: Rules, within: Mapping[str, frozenset[str]] | None = None
+    program: Program,
+    rules: Rules,
+    within: Mapping[str, frozenset[str]] | None = None,
+    fusions: Sequence[Fusion] = (),
 ) -> tuple[Subgraph, ...]:
     """Find the subgraphs of every module: around anchors in execution order, then those without.
 
@@ -36,10 +44,16 @@ def partition(
         program: ordinary operators.
         rules: what may be in a subgraph.
         within: the anchors that may have one, by id, with all that may be behind them; None leaves it to the rules.
+        fusions: what is a subgraph of its own before all others, as in `take_whole`, several results included. None of
+            its operands may depend on any of its results.
     """
     counts: Counter[str] = Counter()
     found: list[Subgraph] = []
     for around in _surroundings(program):
+        for parts, returned in fusions:
+            if parts[-1] in around.index:
+                found.append(_whole(parts, returned, around, rules, counts))
+                around.taken.update(parts)
         if within is None:
             for instruction in around.module.instructions:
                 core = core_of(instruction, around, rules)
@@ -66,33 +80,30 @@ def partition(
     return tuple(found)
 
 
-def take_whole(
-    program: Program, rules: Rules, fusions: Iterable[tuple[Sequence[str], Sequence[str]]]
-) -> tuple[Subgraph, ...]:
+def take_whole(program: Program, rules: Rules, fusions: Iterable[Fusion]) -> tuple[Subgraph, ...]:
     """A subgraph of each set of instructions as it is, whether or not anything can compute it.
 
     Args:
         program: ordinary operators.
         rules: what may be in front of a subgraph.
-        fusions: ids of instructions of one module, in execution order, and ids of the values that are the results.
-            Results that nobody reads, or that are no instruction's of the fusion, are left out.
+        fusions: their results that nobody reads, or that are no instruction's of the fusion, are left out.
     """
     counts: Counter[str] = Counter()
     surroundings = {i.id: around for around in _surroundings(program) for i in around.module.instructions}
-    found: list[Subgraph] = []
-    for parts, returned in fusions:
-        around = surroundings[parts[-1]]
-        # A literal is an operand, or inside if it has one element, as everywhere.
-        core = [value for value in parts if around.instructions[value].literal is None]
-        anchors = [around.instructions[value] for value in core]
-        anchor = next(
-            (i for i in anchors if rules.anchor(i)), next((i for i in anchors if i.name in PRODUCTS), anchors[0])
-        )
-        inside = set(core)
-        read = {v for v in core if v in around.pinned or any(user.id not in inside for user in around.users[v])}
-        results = [value for value in dict.fromkeys(returned) if value in read] or core[-1:]
-        found.append(_subgraph(anchor, core, around, rules, counts, results))
-    return tuple(found)
+    return tuple(_whole(parts, returned, surroundings[parts[-1]], rules, counts) for parts, returned in fusions)
+
+
+def _whole(
+    parts: Sequence[str], returned: Sequence[str], around: Surroundings, rules: Rules, counts: Counter[str]
+) -> Subgraph:
+    # A literal is an operand, or inside if it has one element, as everywhere.
+    core = [value for value in parts if around.instructions[value].literal is None]
+    anchors = [around.instructions[value] for value in core]
+    anchor = next((i for i in anchors if rules.anchor(i)), next((i for i in anchors if i.name in PRODUCTS), anchors[0]))
+    inside = set(core)
+    read = {v for v in core if v in around.pinned or any(user.id not in inside for user in around.users[v])}
+    results = [value for value in dict.fromkeys(returned) if value in read] or core[-1:]
+    return _subgraph(anchor, core, around, rules, counts, results)
 
 
 def _limited(rules: Rules, allowed: frozenset[str]) -> Rules:

@@ -27,7 +27,7 @@ from tempfile import TemporaryDirectory
 from iree_migraphx import binding
 from iree_migraphx.capture.helper import device_and_flags, run_helper
 from iree_migraphx.errors import HelperError, Reason, Refusal
-from iree_migraphx.ir.edit import Splice, remove_dead, splice_all, unique_ids
+from iree_migraphx.ir.edit import Splice, remove_dead, splice_all, together, unique_ids
 from iree_migraphx.ir.loops import with_loops_like
 from iree_migraphx.ir.model import Instruction, Program, Shape
 from iree_migraphx.ir.read import read_program
@@ -165,6 +165,7 @@ def _with_placeholders(
     ids = unique_ids(program, "iree")
     instructions = {instruction.id: instruction for instruction in program.instructions()}
     edits: dict[str, list[Splice]] = {}
+    several: dict[str, list[list[str]]] = {}
     placeholders: list[GpuPlaceholder] = []
     by_name: dict[str, Subgraph] = {}
     others: dict[str, str] = {}
@@ -201,7 +202,12 @@ def _with_placeholders(
         before.append(allocated(shapes[-1].nbytes))
         inputs = (*(subgraph.operands[index] for index in read), *buffers, before[-1].id)
         new = [*before, Instruction(last, name, shapes[-1], inputs=inputs), *behind]
-        edits.setdefault(subgraph.module, []).append(Splice(_replaced(subgraph, instructions), new[-1].id, new))
+        replaced = _replaced(subgraph, instructions)
+        edits.setdefault(subgraph.module, []).append(Splice(replaced, new[-1].id, new))
+        if behind:
+            several.setdefault(subgraph.module, []).append(replaced)
+    for module, groups in several.items():
+        program = program.with_module(together(program, module, groups))
     for module, splices in edits.items():
         program = program.with_module(splice_all(program.modules[module], splices))
     return _Edited(remove_dead(program), placeholders, by_name, others)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from iree_migraphx.errors import Reason, Refusal
-from iree_migraphx.ir.edit import Splice, remove_dead, replace_values, splice, splice_all, unique_ids
+from iree_migraphx.ir.edit import Splice, remove_dead, replace_values, splice, splice_all, together, unique_ids
 from iree_migraphx.ir.model import Instruction, Module, Program, Shape
 
 from .build import literal, op, param, program, result, run
@@ -91,6 +91,34 @@ def test_an_edit_that_would_leave_a_value_undefined_is_refused(edits: list[Splic
     with pytest.raises(Refusal, match=cause) as refusal:
         splice_all(chain().main, edits)
     assert refusal.value.reason is Reason.SPLICE_ERROR
+
+
+def test_readers_of_a_group_come_behind_it() -> None:
+    """Those of any of its values, of submodules too; what feeds the group stays in front."""
+    before = program(
+        param("c", Shape("bool_type", (1,), (1,))),
+        param("x"),
+        op("g1", "neg", "x"),
+        op("r1", "exp", "g1"),
+        op("if", "if", "c", modules=("t", "e")),
+        op("r2", "tanh", "r1"),
+        op("o", "abs", "x"),
+        op("g2", "add", "g1", "o"),
+        op("h1", "sin", "g2"),
+        op("r3", "cos", "h1"),
+        op("h2", "mul", "h1", "r2"),
+        result("g1", "h2", "r3"),
+        t=[op("t0", "neg", "g1"), result("t0", id_="rt")],
+        e=[op("e0", "exp", "x"), result("e0", id_="re")],
+    )
+    wanted = ["c", "x", "g1", "o", "g2", "r1", "if", "r2", "h1", "h2", "r3", "@return"]
+    assert ids(together(before, "main", [{"g1", "g2"}, ["h1", "h2"]])) == wanted
+    assert together(before, "main", []) == before.main
+
+
+def test_a_group_that_waits_for_itself_is_refused() -> None:
+    with pytest.raises(Refusal, match=r"'m' \(mul\) reads a subgraph's value and feeds the subgraph"):
+        together(chain(), "main", [["a", "r"]])
 
 
 def test_uses_are_renamed_one_step() -> None:

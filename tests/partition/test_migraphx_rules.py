@@ -1,10 +1,12 @@
 """The rules of MIGraphX's fuse_mlir pass (release 7.1.1): one row a condition."""
 
+from dataclasses import replace
+
 import pytest
 
 from capture.fused import captured, fusion, scalar_body, shaped, standard, tuple_of
 from iree_migraphx.options import MlirSettings, mlir_settings
-from iree_migraphx.partition.migraphx_rules import Mode, accepts, choose, fuses, mode
+from iree_migraphx.partition.migraphx_rules import Mode, Pair, accepts, choose, fuses, mode
 from programs import Builder
 
 FAST = "gfx942"
@@ -41,6 +43,12 @@ def test_modes(option, gfx, text, wanted):
 )
 def test_disable(text, disabled):
     assert mlir_settings({"MIGRAPHX_DISABLE_MLIR": text}).disabled is disabled
+
+
+@pytest.mark.parametrize(("text", "pairs"), [("1", True), ("yes", True), ("on", False), ("0", False), ("", False)])
+def test_pairs_are_asked_for(text, pairs):
+    assert mlir_settings({"MIGRAPHX_ENABLE_MLIR_GEG_FUSION": text}).pairs is pairs
+    assert not mlir_settings({}).pairs
 
 
 def anchor(name, *operands, type_="float_type", result=None, **fields):
@@ -240,3 +248,129 @@ def test_nothing_where_mlir_is_disabled():
     main = Builder()
     x, w, _ = operands(main)
     assert chosen(dot(main, x, w), modules=[], main=main, settings=MlirSettings(disabled=True)) == {}
+
+
+PAIRS = MlirSettings(pairs=True)
+
+
+class Chain:
+    """A dot, a pointwise over it and a second operand, and a dot behind that; some of it made otherwise."""
+
+    def __init__(self, *operators):
+        self.main = Builder()
+        self.modules = [add("p", *operators)]
+        self.x, self.w, self.b = operands(self.main)
+        self.v = self.main.param("v", (6, 2))
+        self.first = dot(self.main, self.x, self.w)
+
+    def pointwise(self, *values, lens=(2, 6), body=0):
+        return fusion(self.main, "pointwise", self.modules[body], *values, shape=standard(*lens))
+
+    def second(self, *values):
+        return dot(self.main, *values, (2, 2))
+
+    def chosen(self, *results, gfx=FAST, settings=PAIRS):
+        return choose(captured(self.main, *results, modules=self.modules), gfx, settings)
+
+
+def test_a_pair():
+    """In front of what may be fused otherwise, and only where the user wants it."""
+    c = Chain()
+    between = c.pointwise(c.b, c.first)
+    last = c.second(between, c.v)
+    inside, (x, y) = scalar_body("q", 2)
+    c.modules.append(inside.module("q", inside.op("mul", x, y)))
+    behind = c.pointwise(last, c.main.param("c", (2, 2)), lens=(2, 2), body=1)
+    assert c.chosen(behind).pairs == (Pair(c.first, between, last),)
+    assert not c.chosen(behind).behind
+    assert not c.chosen(behind, settings=replace(PAIRS, disabled=True)).pairs
+    without = c.chosen(behind, settings=NOTHING_SAID)
+    assert (without.pairs, without.behind) == ((), {c.first: (between,), last: (behind,)})
+
+
+def test_a_pair_by_the_second_operand_of_the_second_dot():
+    c = Chain()
+    between = c.pointwise(c.first, c.b)
+    last = dot(c.main, c.main.param("u", (3, 2)), between, (3, 6))
+    assert c.chosen(last).pairs == (Pair(c.first, between, last),)
+
+
+def test_a_pair_with_a_convolution():
+    """One that the mode takes; a convolution is never the second."""
+    for size, behind, taken in ((1, "dot", True), (3, "dot", False), (1, "convolution", False)):
+        c = Chain()
+        first = c.main.conv(c.main.param("i", (1, 4, size + 1, 6)), c.main.param("f", (4, 4, size, size)))
+        first = shaped(c.main, first, standard(1, 4, 2, 6))
+        between = c.pointwise(first, c.main.param("c", (1, 4, 2, 6)), lens=(1, 4, 2, 6))
+        if behind == "dot":
+            last = dot(c.main, between, c.main.param("u", (1, 4, 6, 2)), (1, 4, 2, 2))
+        else:
+            last = shaped(c.main, c.main.conv(between, c.main.param("g", (4, 4, 1, 1))), standard(1, 4, 2, 6))
+        assert bool(c.chosen(last).pairs) is taken
+
+
+def test_the_modes_of_fused_anchors_decide_on_pairs():
+    c = Chain()
+    between = c.pointwise(c.first, c.b)
+    last = c.second(between, c.v)
+    assert not c.chosen(last, settings=replace(PAIRS, rejected=frozenset({"fused_dot"}))).pairs
+    assert c.chosen(last, settings=replace(PAIRS, rejected=frozenset({"dot"}))).pairs
+
+
+def test_no_pair_behind_a_reshaper():
+    c = Chain()
+    view = shaped(c.main, c.main.op("reshape", c.first, dims=[2, 6]), standard(2, 6))
+    between = c.pointwise(view, c.b)
+    last = c.second(between, c.v)
+    found = c.chosen(last)
+    assert (found.pairs, found.behind) == ((), {c.first: (view, between), last: ()})
+    between = c.pointwise(c.first, c.b)
+    assert not c.chosen(c.second(shaped(c.main, c.main.op("contiguous", between), standard(2, 6)), c.v)).pairs
+
+
+def test_no_pair_around_an_operator_that_is_not_fused():
+    c = Chain("sign")
+    assert not c.chosen(c.second(c.pointwise(c.first, c.b), c.v)).pairs
+
+
+def test_no_pair_where_another_operand_depends_on_it():
+    """Of the pointwise on the first dot, of the second dot on either."""
+    c = Chain()
+    view = shaped(c.main, c.main.op("softmax", c.first, axis=1), standard(2, 6))
+    assert not c.chosen(c.second(c.pointwise(c.first, view), c.v)).pairs
+    turned = shaped(c.main, c.main.op("transpose", view, permutation=[1, 0]), standard(6, 2))
+    between = c.pointwise(c.first, c.b)
+    assert not c.chosen(c.second(between, turned)).pairs
+    other = shaped(c.main, c.main.op("transpose", between, permutation=[1, 0]), standard(6, 2))
+    assert not c.chosen(c.second(between, other)).pairs
+
+
+def test_the_first_operands_make_a_pair():
+    """Both operands of the pointwise are dots, and both of the second dot pointwise."""
+    c = Chain()
+    other = dot(c.main, c.main.param("y", (2, 4)), c.w)
+    between = c.pointwise(other, c.first)
+    last = c.second(between, c.v)
+    found = c.chosen(last)
+    assert (found.pairs, found.behind) == ((Pair(other, between, last),), {c.first: ()})
+
+
+def test_pairs_share_nothing():
+    """Of three dots in a row the first two; of two readers of a pointwise the first; values may have other readers."""
+    c = Chain()
+    between = c.pointwise(c.first, c.b)
+    middle = c.second(between, c.v)
+    again = c.pointwise(middle, c.main.param("c", (2, 2)), lens=(2, 2))
+    last = dot(c.main, again, c.main.param("u", (2, 4)), (2, 4))
+    beside = c.second(between, c.main.param("t", (6, 2)))
+    found = c.chosen(last, beside, c.first)
+    assert found.pairs == (Pair(c.first, between, middle),)
+    assert found.behind == {last: (), beside: ()}
+
+
+def test_a_pointwise_times_itself():
+    c = Chain()
+    square = shaped(c.main, c.main.op("dot", c.main.param("y", (6, 4)), c.w), standard(6, 6))
+    between = c.pointwise(square, c.main.param("c", (6, 6)), lens=(6, 6))
+    last = dot(c.main, between, between, (6, 6))
+    assert c.chosen(last).pairs == (Pair(square, between, last),)

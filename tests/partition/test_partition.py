@@ -9,7 +9,7 @@ from iree_migraphx.ir.model import Program, Shape
 from iree_migraphx.lowering import forms
 from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.partition.grow import HORIZON
-from iree_migraphx.partition.partition import has_dynamic_shapes, partition
+from iree_migraphx.partition.partition import has_dynamic_shapes, partition, take_whole
 from programs import (
     Builder,
     assert_equal,
@@ -273,3 +273,21 @@ def test_rules_decide():
     assert [s.operators for s in partition(program, replace(rules, pointwise=lambda i: False))] == [("dot",)]
     assert [s.operators for s in partition(program, replace(rules, reshaper_behind=lambda i: False))] == [("dot",)]
     assert partition(program, replace(rules, anchor=lambda i: False)) == ()
+
+
+def test_fusions_come_first(b):
+    """A dot behind a dot, with both results that others read; what is left is partitioned as ever."""
+    first = dot(b)
+    between = b.op("relu", first)
+    second = b.op("dot", between, b.op("transpose", b.param("v", (4, 4)), permutation=[1, 0]))
+    program = b.build(b.op("neg", second), b.op("softmax", first, axis=1), b.op("exp", dot(b, 1)))
+    rules = forms.rules(Form.OPERANDS, standard_operands=False)
+    parts, results = [first, between, second], [second, between, first]
+    fused, other = partition(program, rules, fusions=[(parts, results)])
+    assert (fused.operators, fused.results) == (("dot", "relu", "transpose", "dot"), (second, first))
+    assert (fused.operands, fused.name) == (("a0", "b0", "v"), "dot_relu_1")
+    assert other.operators == ("dot", "exp")
+    (whole,) = take_whole(program, rules, [(parts, results)])
+    assert whole == fused
+    found = partition(program, rules, {}, [(parts, results)])
+    assert [s.operators for s in found] == [fused.operators]

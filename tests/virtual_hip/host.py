@@ -56,13 +56,14 @@ def computed_at_the_end(
     """A sequence whose last launch computes everything.
 
     The launches before it leave garbage in the buffers between them: one that lies over what is still to be read does
-    not go unnoticed then.
+    not go unnoticed then. Each operand counts as it is when it is read last: later ones may write results there.
     """
     everything = _Hosts(hosts, arguments)
     launches = [at for at, step in enumerate(kernel.steps) if isinstance(step, Launch)]
     turn = itertools.cycle(launches)
     begins: dict[int, int] = {}
     before: dict[int, np.ndarray] = {}
+    read: dict[int, np.ndarray] = {}
 
     def compute(buffers: list[np.ndarray]) -> None:
         at = next(turn)
@@ -73,6 +74,8 @@ def computed_at_the_end(
                 before[region.buffer] = view(begin, arguments[region.buffer].nbytes).copy()
             if region.buffer >= kernel.arguments:
                 buffer.fill(_GARBAGE)
+        operands = {region.buffer for region in kernel.steps[at].pointers if region.buffer < everything.first_result}
+        read.update({index: view(begins[index], arguments[index].nbytes).copy() for index in operands})
         if at != launches[-1]:
             return
         given = {
@@ -80,7 +83,7 @@ def computed_at_the_end(
             for index, shape in enumerate(arguments)
             if index in kernel.operands
         }
-        everything.compute(given)
+        everything.compute(given | read)
         for step in kernel.steps[at + 1 :]:
             # What a copy then brings to a result has to come from where it reads.
             if isinstance(step, Copy) and everything.first_result <= step.target.buffer < kernel.arguments:
@@ -90,6 +93,7 @@ def computed_at_the_end(
             observer(given | before)
         begins.clear()
         before.clear()
+        read.clear()
 
     return {
         launch.symbol: KernelSpec(
