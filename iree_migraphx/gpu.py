@@ -92,8 +92,10 @@ def choose_captured(found: Captured, rules: Rules, eligible: str, gfx: str) -> t
         return partition(program, rules)
     if has_mlir():
         return _as_fused(found, rules)
-    choice = choose(found.fused, gfx, mlir_settings())
-    return partition(program, rules, _within(choice, found.unfused), _pairs(choice, found.unfused))
+    settings = mlir_settings()
+    choice = choose(found.fused, gfx, settings)
+    own = replace(rules, attention=rules.attention if fuses_attention(gfx, settings) else None)
+    return partition(program, own, _within(choice, found.unfused), _fusions(choice, found.unfused))
 
 
 def choose_parsed(program: Program, rules: Rules, eligible: str, gfx: str) -> tuple[Subgraph, ...]:
@@ -127,15 +129,21 @@ def _within(choice: Choice, unfused: Unfused) -> dict[str, frozenset[str]]:
     }
 
 
-def _pairs(choice: Choice, unfused: Unfused) -> list[Fusion]:
-    """Each with its results in MIGraphX's order: the second dot's, then those in front of it that others read too."""
-    return [
-        (
-            [pair.first, *unfused.parts[pair.pointwise], pair.second],
-            [pair.second, *unfused.results[pair.pointwise], pair.first],
-        )
+def _fusions(choice: Choice, unfused: Unfused) -> list[Fusion]:
+    """What is one in MIGraphX's eyes.
+
+    The results are in its order: of a pair the second dot's, then those in front of it that others read too.
+    """
+    parts, results = unfused.parts, unfused.results
+    groups: list[Fusion] = [
+        ([*parts[group], *(parts[behind] if behind else ())], results[behind or group])
+        for group, behind in choice.groups.items()
+    ]
+    pairs: list[Fusion] = [
+        ([pair.first, *parts[pair.pointwise], pair.second], [pair.second, *results[pair.pointwise], pair.first])
         for pair in choice.pairs
     ]
+    return groups + pairs
 
 
 def with_note(report: Report) -> Report:

@@ -9,8 +9,8 @@ and a softmax (12 heads of 64, 128 to 512 long): there attention is lowered inst
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.model import Instruction
@@ -20,6 +20,7 @@ from iree_migraphx.lowering.element import Element, constant, widen
 from iree_migraphx.lowering.pointwise_arithmetic import truth
 from iree_migraphx.lowering.products import widened
 from iree_migraphx.lowering.types import mlir_type
+from iree_migraphx.lowering.values import Lazy
 from iree_migraphx.lowering.view import View
 from iree_migraphx.partition.rules import Attention
 
@@ -39,13 +40,13 @@ class Mask:
     """What is added to the scores.
 
     Attributes:
-        view: numbers to add; or, with `unmasked`, a condition; None where it is only asked whether there may be one.
+        operand: numbers to add; or, with `unmasked`, a condition; None where it is only asked whether there may be one.
         unmasked: the truth of the condition where a score stays; None where numbers are added.
         value: what is put in the place of the other scores.
         negated: the numbers are subtracted.
     """
 
-    view: View | None
+    operand: Lazy | None
     unmasked: bool | None = None
     value: float = 0.0
     negated: bool = False
@@ -63,19 +64,19 @@ class Scores:
     scale: float = 1.0
     masks: list[Mask] = field(default_factory=list)
 
-    def apply(self, step: Instruction, others: Mapping[int, View | float | None]) -> None:
+    def apply(self, step: Instruction, others: Mapping[int, Lazy | float | None]) -> None:
         """Take in one pointwise instruction.
 
         Args:
             step: the instruction.
-            others: by their place its operands that are not the scores: numbers where they are scalars, else views, or
-                None where it is only asked whether there is a place for it.
+            others: by their place its operands that are not the scores: numbers where they are scalars, else tensors,
+                or None where it is only asked whether there is a place for it.
 
         Raises:
             Refusal: UNSUPPORTED_OPERATOR where IREE's operation has no place for it.
         """
         first = next(iter(others.values()), None)
-        if isinstance(first, View) and first.lens != step.shape.lens:
+        if isinstance(first, Lazy) and first.lens != step.shape.lens:
             raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"{step.name} of {list(first.lens)} in attention")
         match step.name, [*others]:
             case "convert", _ if step.shape.type in TYPES:
@@ -93,21 +94,29 @@ class Scores:
                     return
         raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"{step.name} between the scores of attention and softmax")
 
+    def over(self, changed: Callable[[View], View]) -> Scores:
+        """The same with each view changed, for scores with other axes."""
+        operands = (None if mask.operand is None else mask.operand.over(changed) for mask in self.masks)
+        masks = [replace(mask, operand=operand) for mask, operand in zip(self.masks, operands, strict=True)]
+        return Scores(self.scale, masks)
+
     def mask(self, lens: Sequence[int]) -> View | None:
-        """All masks in one, over the axes that matter."""
-        if not self.masks:
+        """All masks in one, over the axes that matter; their own computation is part of its loop."""
+        operands = [mask.operand for mask in self.masks if mask.operand is not None]
+        if not operands:
             return None
-        views = [mask.view for mask in self.masks if mask.view is not None]
-        if len(views) == 1 and self.masks[0].unmasked is None and not self.masks[0].negated:
-            return views[0]
+        whole = operands[0].view
+        if len(operands) == 1 and whole is not None and self.masks[0].unmasked is None and not self.masks[0].negated:
+            return whole
+        views = [view for operand in operands for view in operand.views]
         held = {axis for view in views for axis in view.axes if axis is not None and lens[axis] != 1}
 
         def total(scalars: list[ir.Value]) -> ir.Value:
-            elements = [Element(scalar, view.type) for scalar, view in zip(scalars, views, strict=False)]
-            terms = [_term(mask, element) for mask, element in zip(self.masks, elements, strict=True)]
-            value = terms[0]
-            for term in terms[1:]:
-                value = arith.addf(value, term)
+            value, rest = None, scalars
+            for mask, operand in zip(self.masks, operands, strict=True):
+                own, rest = rest[: len(operand.views)], rest[len(operand.views) :]
+                term = _term(mask, operand.element(own))
+                value = term if value is None else arith.addf(value, term)
             return value
 
         return elementwise(views, lens, sorted(held), "float_type", total)
@@ -134,10 +143,14 @@ def check(found: Attention, numbers: Mapping[str, float]) -> None:
         scores.apply(step, {at: numbers.get(value) for at, value in enumerate(step.inputs) if at != place})
 
 
-def attention(q: View, k: View, v: View, scores: Scores, output: Instruction) -> View:
-    """softmax(q k * scale + mask) v for q [..., m, d], k [..., d, k], v [..., k, n], as the dot `output` gives it."""
-    rank = len(q.lens)
+def attention(q: View, k: View, v: View, scores: Scores, type_: str) -> View:
+    """softmax(q k * scale + mask) v for q [..., m, d], k [..., d, k], v [..., k, n] as [..., m, n] of a type.
+
+    Axes along which neither k nor v differs are further axes of queries: nothing is copied.
+    """
+    rank, lens = len(q.lens), (*q.lens[:-1], v.lens[-1])
     batch = [axis for axis in range(rank - 2) if q.lens[axis] != 1]
+    own = [axis for axis in batch if axis in k.axes or axis in v.axes]
     loops = [*batch, "m", "d", "k", "n"]
     names = {
         role: [*range(rank - 2), *last]
@@ -149,10 +162,13 @@ def attention(q: View, k: View, v: View, scores: Scores, output: Instruction) ->
         indices = [dims[names[role][axis]] for axis in axes if axis is not None]
         return ir.AffineMapAttr.get(ir.AffineMap.get(len(loops), 0, indices))
 
-    q, k, v = (_holding(view, [*batch, rank - 2, rank - 1]) for view in (q, k, v))
+    q = _holding(q, [*batch, rank - 2, rank - 1])
+    k, v = (_holding(view, [*own, rank - 2, rank - 1]) for view in (k, v))
     maps = [affine(view.axes, role) for role, view in (("q", q), ("k", k), ("v", v))]
     maps.append(ir.AffineMapAttr.get(ir.AffineMap.get(len(loops), 0, [])))
-    if q.type != "float_type" and _sparse(q.lens[-2], q.lens[-1], k.lens[-1]):
+    # Without axes of length 1, those of the queries end with what IREE tiles as such.
+    queries = [q.lens[axis] for axis in (*(axis for axis in batch if axis not in own), rank - 2) if q.lens[axis] != 1]
+    if q.type != "float_type" and queries and _sparse(queries[-1], q.lens[-1], k.lens[-1]):
         # No instruction takes float with half.
         q = widened(q, "float_type")
     inputs = [q.tensor, k.tensor, v.tensor, constant("float_type", scores.scale)]
@@ -162,7 +178,7 @@ def attention(q: View, k: View, v: View, scores: Scores, output: Instruction) ->
         maps.append(affine(mask.axes, "mask"))
         inputs.append(mask.tensor)
     kept = [*batch, rank - 2, rank - 1]
-    empty = tensor.empty([output.shape.lens[axis] for axis in kept], mlir_type(output.shape.type))
+    empty = tensor.empty([lens[axis] for axis in kept], mlir_type(type_))
     maps.append(affine(kept, "out"))
     op = ir.Operation.create(
         "iree_linalg_ext.attention",
@@ -177,7 +193,7 @@ def attention(q: View, k: View, v: View, scores: Scores, output: Instruction) ->
     block = op.regions[0].blocks.append(mlir_type("float_type"))
     with ir.InsertionPoint(block):
         ir.Operation.create("iree_linalg_ext.yield", operands=[block.arguments[0]])
-    return View(op.results[0], output.shape.lens, tuple(kept), output.shape.type)
+    return View(op.results[0], lens, tuple(kept), type_)
 
 
 def _sparse(queries: int, depth: int, keys: int) -> bool:

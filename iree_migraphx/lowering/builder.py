@@ -136,6 +136,40 @@ def reshape(view: View, lens: Sequence[int]) -> View:
     return View(value, lens, tuple(range(len(lens))), view.type)
 
 
+def split_axis(view: View, axis: int, lens: Sequence[int]) -> View:
+    """The same values with one logical axis as several of these lengths, slowest first; nothing is copied."""
+    more = len(lens) - 1
+    axes: list[int | None] = []
+    groups: list[list[int]] = []
+    sizes: list[int] = []
+    for held, size in zip(view.axes, view.tensor.type.shape, strict=True):
+        if held == axis:
+            own: list[int | None] = [*range(axis, axis + more + 1)]
+        else:
+            own = [held + more if held is not None and held > axis else held]
+        groups.append([*range(len(axes), len(axes) + len(own))])
+        sizes += lens if held == axis else [size]
+        axes += own
+    value = view.tensor
+    if len(axes) != len(view.axes):
+        value = tensor.ExpandShapeOp(tensor_type(sizes, view.type), value, _reassociation(groups), [], sizes).result
+    return View(value, (*view.lens[:axis], *lens, *view.lens[axis + 1 :]), tuple(axes), view.type)
+
+
+def merge_axes(view: View, axis: int) -> View:
+    """The same values with two logical axes, from `axis` on, as one; the tensor holds one right behind the other."""
+    place = view.axes.index(axis)
+    assert view.axes[place + 1] == axis + 1
+    groups = [[each] for each in range(place)] + [[place, place + 1]]
+    groups += [[each] for each in range(place + 2, len(view.axes))]
+    lens = (*view.lens[:axis], view.lens[axis] * view.lens[axis + 1], *view.lens[axis + 2 :])
+    axes = [each - (each > axis) if each is not None else None for each in view.axes]
+    del axes[place + 1]
+    sizes = [math.prod(view.tensor.type.shape[each] for each in group) for group in groups]
+    value = tensor.CollapseShapeOp(tensor_type(sizes, view.type), view.tensor, _reassociation(groups)).result
+    return View(value, lens, tuple(axes), view.type)
+
+
 def slice_(view: View, starts: Sequence[int], lens: Sequence[int], steps: Sequence[int]) -> View:
     """Take lens[i] elements from starts[i] on, steps[i] apart, along every logical axis i."""
     rank = len(view.axes)

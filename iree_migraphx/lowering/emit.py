@@ -8,9 +8,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.layout import physical_axes, physical_lens
@@ -19,68 +16,42 @@ from iree_migraphx.ir.tiles import tiled_constant
 from iree_migraphx.lowering import anchors, attention, pointwise, reshapers
 from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.lowering.bindings import func, ir
-from iree_migraphx.lowering.builder import elementwise, materialise, reshape, tensor_type
+from iree_migraphx.lowering.builder import merge_axes, slice_, split_axis, tensor_type
 from iree_migraphx.lowering.family import TensorOperator, has_elements
 from iree_migraphx.lowering.moves import MOVES
 from iree_migraphx.lowering.native import parameter_types
 from iree_migraphx.lowering.packed import PACKED
-from iree_migraphx.lowering.pointwise import Element
 from iree_migraphx.lowering.pooling import POOLING
 from iree_migraphx.lowering.ranking import RANKING
 from iree_migraphx.lowering.reductions import REDUCTIONS
 from iree_migraphx.lowering.regions import REGIONS
 from iree_migraphx.lowering.rounding import round_bf16
 from iree_migraphx.lowering.scatter import SCATTER
-from iree_migraphx.lowering.types import is_float
+from iree_migraphx.lowering.values import (
+    Chain,
+    Lazy,
+    Leaf,
+    Merged,
+    Scalar,
+    Value,
+    computed,
+    everywhere,
+    in_memory,
+    lazily,
+    merged,
+    order_of,
+    scalar_of,
+)
 from iree_migraphx.lowering.view import View
 from iree_migraphx.partition.attention import attention_of
 from iree_migraphx.partition.rules import Attention
 from iree_migraphx.partition.subgraph import Subgraph
 
-
-@dataclass(frozen=True)
-class _Leaf:
-    """A tensor whose elements are rounded to `type` when they are read (an anchor's sum is wider than its result)."""
-
-    view: View
-    type: str
-
-    @property
-    def lens(self) -> tuple[int, ...]:
-        return self.view.lens
-
-
-@dataclass(frozen=True)
-class _Scalar:
-    """A literal with one element, seen with any lengths."""
-
-    value: int | float
-    type: str
-    lens: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Chain:
-    """A pointwise instruction that is not computed yet, so that the whole chain becomes one loop nest."""
-
-    instruction: Instruction
-    operands: tuple[_Leaf | _Scalar | _Chain, ...]
-    host: bool
-
-    @property
-    def type(self) -> str:
-        return self.instruction.shape.type
-
-    @property
-    def lens(self) -> tuple[int, ...]:
-        return self.instruction.shape.lens
-
-
-_Value = _Leaf | _Scalar | _Chain
-
 #: Operators over whole tensors, of all families.
 _FAMILIES = (MOVES, PACKED, POOLING, RANKING, REDUCTIONS, REGIONS, SCATTER)
 TENSOR_OPERATORS: Mapping[str, TensorOperator] = {name: each for table in _FAMILIES for name, each in table.items()}
+
+_RESHAPES = frozenset({"reshape", "reshape_lazy"})
 
 
 def supports_anchor(instruction: Instruction) -> bool:
@@ -185,7 +156,7 @@ def _remove_barriers(block: ir.Block) -> None:
 
 
 def _emit_body(subgraph: Subgraph, arguments: Sequence[ir.Value], form: Form) -> list[ir.Value]:
-    values: dict[str, _Value] = {}
+    values: dict[str, Value] = {}
     body, types = subgraph.body.by_id(), parameter_types(subgraph, form)
     tensors = iter(arguments)
     fused = _attentions(subgraph, form)
@@ -194,19 +165,19 @@ def _emit_body(subgraph: Subgraph, arguments: Sequence[ir.Value], form: Form) ->
         name = instruction.name
         if name == "@return":
             returned = zip(instruction.inputs, subgraph.result_shapes, strict=True)
-            return [_in_memory(values[value], physical_axes(shape)).tensor for value, shape in returned]
+            return [in_memory(values[value], physical_axes(shape)).tensor for value, shape in returned]
         if name == "@param":
             shape, type_ = instruction.shape, types[instruction.id]
-            values[instruction.id] = _Leaf(View(next(tensors), shape.lens, physical_axes(shape), type_), type_)
+            values[instruction.id] = Leaf(View(next(tensors), shape.lens, physical_axes(shape), type_), type_)
         elif name == "@literal":
-            values[instruction.id] = _scalar(instruction)
+            values[instruction.id] = scalar_of(instruction)
         elif instruction.id in fused:
-            values[instruction.id] = _attention(fused[instruction.id], values)
+            values[instruction.id] = _attention(fused[instruction.id], values, body)
         elif instruction.id not in inside:
             strips = tiled_constant(instruction, body)
             if strips is not None:
-                operands = [_materialise(values[each]) for each in (instruction.inputs[0], strips)]
-                values[instruction.id] = _Leaf(anchors.apply_tiled(instruction, *operands), instruction.shape.type)
+                operands = [computed(values[each]) for each in (instruction.inputs[0], strips)]
+                values[instruction.id] = Leaf(anchors.apply_tiled(instruction, *operands), instruction.shape.type)
                 continue
             values[instruction.id] = _compute(instruction, [values[i] for i in instruction.inputs], form)
     raise Refusal(Reason.LOWERING_ERROR, f"the body of {subgraph.name} returns nothing")
@@ -230,122 +201,71 @@ def _stays_inside(found: Attention, everything: Iterable[Instruction]) -> bool:
     return all(i.id in found.members or inner.isdisjoint(i.inputs) for i in everything)
 
 
-def _attention(found: Attention, values: Mapping[str, _Value]) -> _Value:
+def _attention(found: Attention, values: Mapping[str, Value], body: Mapping[str, Instruction]) -> Value:
     scores = attention.Scores()
     for step, place in found.steps():
         others = {at: values[value] for at, value in enumerate(step.inputs) if at != place}
-        scores.apply(step, {at: _number_or_view(value) for at, value in others.items()})
-    q, k = (_materialise(values[value]) for value in found.scores.inputs)
-    v = _materialise(values[found.output.inputs[1]])
-    return _Leaf(attention.attention(q, k, v, scores, found.output), found.output.shape.type)
+        scores.apply(step, {at: _number_or_lazy(value) for at, value in others.items()})
+    (q, k), v, type_ = found.scores.inputs, values[found.output.inputs[1]], found.output.shape.type
+    shared = values[k]
+    if isinstance(shared, Merged) and isinstance(v, Merged) and (shared.axis, shared.split) == (v.axis, v.split):
+        axis, split = shared.axis, shared.split
+        queries = _split_queries(body[q], values, axis, split)
+        result = attention.attention(
+            queries, shared.view, v.view, scores.over(lambda view: split_axis(view, axis, split)), type_
+        )
+        return Leaf(merge_axes(result, axis), type_)
+    return Leaf(attention.attention(computed(values[q]), computed(shared), computed(v), scores, type_), type_)
 
 
-def _number_or_view(value: _Value) -> View | float:
-    return float(value.value) if isinstance(value, _Scalar) else _materialise(value)
+def _split_queries(q: Instruction, values: Mapping[str, Value], axis: int, split: tuple[int, ...]) -> View:
+    """Queries with the axis of the heads as two, of which keys and values have only the first.
+
+    Heads that are sliced out of more are split before: IREE fuses a slice, but not one whose result is split.
+    """
+    fields, whole = q.operator, computed(values[q.id])
+    if q.name == "slice" and [*fields["axes"]] == [axis]:
+        source, size = computed(values[q.inputs[0]]), split[1]
+        (start,), length = fields["starts"], source.lens[axis]
+        if start >= 0 and start % size == length % size == 0:
+            parts = split_axis(source, axis, (length // size, size))
+            starts = [start // size if each == axis else 0 for each in range(len(parts.lens))]
+            lens = (*whole.lens[:axis], *split, *whole.lens[axis + 1 :])
+            return slice_(parts, starts, lens, [1] * len(lens))
+    return split_axis(whole, axis, split)
 
 
-def _compute(instruction: Instruction, operands: list[_Value], form: Form) -> _Value:
+def _number_or_lazy(value: Value) -> Lazy | float:
+    return float(value.value) if isinstance(value, Scalar) else lazily(value)
+
+
+def _compute(instruction: Instruction, operands: list[Value], form: Form) -> Value:
+    on_gpu = form is not Form.CHANNELS_LAST
     if supports_anchor(instruction):
-        views = [_materialise(operand) for operand in operands]
-        return _Leaf(anchors.apply(instruction, views, form), instruction.shape.type)
+        views = [computed(operand) for operand in operands]
+        return Leaf(anchors.apply(instruction, views, form), instruction.shape.type)
     if instruction.name in TENSOR_OPERATORS:
-        views = [_materialise(operand, _order_of(operand)) for operand in operands]
-        return _Leaf(TENSOR_OPERATORS[instruction.name].emit(instruction, views), instruction.shape.type)
+        views = [computed(operand, order_of(operand)) for operand in operands]
+        return Leaf(TENSOR_OPERATORS[instruction.name].emit(instruction, views), instruction.shape.type)
     if supports_reshaper(instruction):
         source = operands[0]
-        if isinstance(source, _Scalar):
-            return _Scalar(source.value, source.type, instruction.shape.lens)
-        if isinstance(source, _Chain):
-            source = _Leaf(_materialise(source), source.type)
-        return _Leaf(reshapers.apply(instruction, source.view), source.type)
+        if isinstance(source, Scalar):
+            return Scalar(source.value, source.type, instruction.shape.lens)
+        if isinstance(source, Merged) and instruction.name == "contiguous":
+            return source
+        if isinstance(source, Merged) and instruction.name == "transpose":
+            return source.transpose(instruction.operator["permutation"])
+        if not isinstance(source, Leaf):
+            source = Leaf(computed(source), source.type)
+        whole = merged(source, instruction.shape.lens) if instruction.name in _RESHAPES and on_gpu else None
+        if whole is not None:
+            return whole
+        return Leaf(reshapers.apply(instruction, source.view), source.type)
     if instruction.name == "where" and math.prod(operands[0].lens) == 1:
-        operands = [_everywhere(operands[0], instruction.shape.lens), *operands[1:]]
+        operands = [everywhere(operands[0], instruction.shape.lens), *operands[1:]]
     for operand in operands:
         if operand.lens != instruction.shape.lens:
             lengths = f"{list(operand.lens)} where {list(instruction.shape.lens)} is computed"
             raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"{instruction.name} over an operand of lengths {lengths}")
-    return _Chain(instruction, tuple(operands), host=form is Form.CHANNELS_LAST)
-
-
-def _in_memory(value: _Value, order: Sequence[int]) -> View:
-    """A view of a tensor that holds the axes in this order, and of the others, which have length 1, none.
-
-    They are dropped last: before, they keep the loops like those of what is fused with them.
-    """
-    rest = [axis for axis in range(len(value.lens)) if axis not in order]
-    whole = value.view if isinstance(value, _Leaf) and value.view.type == value.type else None
-    return materialise(whole or _materialise(value, [*rest, *order]), order)
-
-
-def _everywhere(condition: _Value, lens: tuple[int, ...]) -> _Value:
-    """A condition with one element (op/where.hpp) as one for every element."""
-    if isinstance(condition, _Scalar):
-        return _Scalar(condition.value, condition.type, lens)
-    view = reshape(_materialise(condition), [1] * len(lens))
-    return _Leaf(view.broadcast_to(lens, 0), condition.type)
-
-
-def _materialise(value: _Value, order: Sequence[int] | None = None) -> View:
-    """A view whose elements have the value's own type; with `order`, of a tensor that holds the axes in this order."""
-    if isinstance(value, _Leaf) and value.view.type == value.type and order in (None, value.view.axes):
-        return value.view
-    leaves = _leaves(value)
-
-    def body(scalars: list[ir.Value]) -> ir.Value:
-        elements = {
-            id(leaf): Element(pointwise.narrow(scalar, leaf.type), leaf.type)
-            for leaf, scalar in zip(leaves, scalars, strict=False)
-        }
-        return _element(value, elements).value
-
-    axes = tuple(range(len(value.lens))) if order is None else tuple(order)
-    return elementwise([leaf.view for leaf in leaves], value.lens, axes, value.type, body)
-
-
-def _order_of(value: _Value) -> Sequence[int] | None:
-    """The order of the axes in the first of the leaves that has all of them; None for a leaf, or row-major."""
-    if isinstance(value, _Leaf) and value.view.type == value.type:
-        return None
-    moving = {axis for axis, length in enumerate(value.lens) if length != 1}
-    for leaf in _leaves(value):
-        held = [axis for axis in leaf.view.axes if axis is not None]
-        if moving <= set(held):
-            return [*(axis for axis in range(len(value.lens)) if axis not in held), *held]
-    return None
-
-
-def _element(value: _Value, known: dict[int, Element]) -> Element:
-    if id(value) not in known:
-        if isinstance(value, _Scalar):
-            known[id(value)] = Element(pointwise.constant(value.type, value.value), value.type, value.value)
-        else:
-            assert isinstance(value, _Chain)
-            operands = [_element(operand, known) for operand in value.operands]
-            known[id(value)] = pointwise.emit(value.instruction, operands, value.host)
-    return known[id(value)]
-
-
-def _leaves(value: _Value) -> list[_Leaf]:
-    found: dict[int, _Leaf] = {}
-    seen: set[int] = set()
-    pending = [value]
-    while pending:
-        current = pending.pop()
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        if isinstance(current, _Leaf):
-            found[id(current)] = current
-        elif isinstance(current, _Chain):
-            pending.extend(reversed(current.operands))
-    return list(found.values())
-
-
-def _scalar(instruction: Instruction) -> _Scalar:
-    literal = instruction.literal
-    if literal is None or literal.shape.elements != 1:
-        raise Refusal(Reason.UNSUPPORTED_OPERATOR, "a literal of several elements inside a kernel")
-    type_, element = literal.shape.type, literal.array().reshape(-1)[0]
-    # A bool is a byte whose value counts where it is converted.
-    number = float(element) if is_float(type_) else int(element.view(np.int8) if type_ == "bool_type" else element)
-    return _Scalar(number, type_, literal.shape.lens)
+    leaves = (Leaf(computed(each), each.type) if isinstance(each, Merged) else each for each in operands)
+    return Chain(instruction, tuple(leaves), host=not on_gpu)

@@ -6,6 +6,7 @@ in single steps; in a parsed program it is one instruction.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 
 from iree_migraphx.ir.model import Instruction
@@ -59,8 +60,13 @@ def attention_of(output: Instruction, known: Mapping[str, Instruction], pointwis
     return Attention(found, tuple(chain), output, frozenset(members))
 
 
-def core_of(output: Instruction, around: Surroundings, rules: Rules) -> list[str] | None:
-    """The ids of an attention that nothing else in the program reads from, in execution order."""
+def core_of(output: Instruction, around: Surroundings, rules: Rules) -> tuple[list[str], frozenset[str]] | None:
+    """An attention that nothing else in the program reads from.
+
+    Returns:
+        The ids of its instructions, in execution order, and of those in front of them that may be computed in its
+        kernel again.
+    """
     if rules.attention is None or output.name != "dot":
         return None
     known = {value: around.instructions[value] for value in around.index}
@@ -73,7 +79,37 @@ def core_of(output: Instruction, around: Surroundings, rules: Rules) -> list[str
         return None
     if not rules.attention(found, around.instructions):
         return None
-    return sorted(found.members, key=lambda value: around.index[value])
+    return sorted(found.members, key=lambda value: around.index[value]), _masks(found, around, rules)
+
+
+def _masks(found: Attention, around: Surroundings, rules: Rules) -> frozenset[str]:
+    """Pointwise instructions in front of the chain that make many elements of few: masks of lengths and positions.
+
+    MIGraphX's fusions hold them as well (src/targets/gpu/prefuse_ops.cpp, group_query_attention), and as operands they
+    would be as large as the scores.
+    """
+    within: set[str] = set()
+
+    @functools.cache
+    def elements(value: str) -> int:
+        """How many are to be read for a value, if what makes it is computed again."""
+        instruction = around.instructions[value]
+        if value not in around.index or instruction.shape.dynamic or value in found.members:
+            return instruction.shape.elements
+        if rules.reshaper(instruction):
+            return min(elements(instruction.inputs[0]), instruction.shape.elements)
+        if not rules.pointwise(instruction):
+            return instruction.shape.elements
+        read = sum(elements(each) for each in instruction.inputs)
+        if read < instruction.shape.elements:
+            within.add(value)
+        return min(read, instruction.shape.elements)
+
+    for step, place in found.steps():
+        for at, value in enumerate(step.inputs):
+            if at != place:
+                elements(value)
+    return frozenset(within)
 
 
 def _leads_to_dot(instruction: Instruction, known: Mapping[str, Instruction], pointwise: Predicate) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from iree_migraphx.capture.unfuse import CONTROL
 from iree_migraphx.ir.model import Instruction, Module, Program
@@ -69,10 +69,12 @@ class Choice:
     Attributes:
         behind: id of each anchor -> ids of what is fused behind it: reshapers and one `pointwise`, or nothing.
         pairs: those that are one with another; they are not in `behind`.
+        groups: id of each attention that is a `group` already -> id of the `pointwise` fused behind it, or None.
     """
 
     behind: Mapping[str, tuple[str, ...]]
     pairs: tuple[Pair, ...] = ()
+    groups: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def mode(option: str, gfx: str, settings: MlirSettings) -> Mode:
@@ -107,10 +109,13 @@ def choose(program: Program, gfx: str, settings: MlirSettings) -> Choice:
     instructions = {instruction.id: instruction for instruction in program.instructions()}
     behind: dict[str, tuple[str, ...]] = {}
     pairs: list[Pair] = []
+    groups: dict[str, str | None] = {}
     taken: set[str] = set()
     for module in _interpreted(program):
+        groups.update(_groups(program, module, instructions))
+        taken.update(value for value in groups.values() if value is not None)
         if settings.pairs:
-            own = _pairs(program, module, instructions, gfx, settings)
+            own = _pairs(program, module, instructions, gfx, settings, taken)
             pairs += own
             taken.update(member for pair in own for member in pair.members)
         behind.update(_fused(program, module, instructions, gfx, settings, taken))
@@ -120,7 +125,7 @@ def choose(program: Program, gfx: str, settings: MlirSettings) -> Choice:
                 continue
             if accepts(instruction, instructions, mode(kind_of(instruction), gfx, settings)):
                 behind[instruction.id] = ()
-    return Choice(behind, tuple(pairs))
+    return Choice(behind, tuple(pairs), groups)
 
 
 def accepts(anchor: Instruction, instructions: Mapping[str, Instruction], how: Mode) -> bool:
@@ -166,8 +171,32 @@ def fuses(instruction: Instruction, instructions: Mapping[str, Instruction]) -> 
     )
 
 
+def _groups(
+    program: Program, module: Module, instructions: Mapping[str, Instruction]
+) -> Iterator[tuple[str, str | None]]:
+    """Attention that is one instruction already (find_mlir_attention_op); MIGraphX can't compute it without MLIR."""
+    users = module.users()
+    for group in module.instructions:
+        if group.name == "group" and group.operator.get("tag") == "attention" and not group.shape.sub_shapes:
+            readers = users[group.id]
+            fused = len(readers) == 1 and _fuses_whole(readers[0], program, instructions)
+            yield group.id, readers[0].id if fused else None
+
+
+def _fuses_whole(last: Instruction, program: Program, instructions: Mapping[str, Instruction]) -> bool:
+    """Whether an instruction is a `pointwise` of one result that rocMLIR takes."""
+    if last.name != "pointwise" or last.shape.sub_shapes:
+        return False
+    return all(fuses(inner, instructions) for inner in program.modules[last.modules[0]].instructions)
+
+
 def _pairs(
-    program: Program, module: Module, instructions: Mapping[str, Instruction], gfx: str, settings: MlirSettings
+    program: Program,
+    module: Module,
+    instructions: Mapping[str, Instruction],
+    gfx: str,
+    settings: MlirSettings,
+    before: Collection[str],
 ) -> list[Pair]:
     """Dots behind a pointwise that reads another anchor itself, in the order in which the pass comes upon them.
 
@@ -176,7 +205,7 @@ def _pairs(
     as well, which MIGraphX does not see to: such a fusion would read its own result.
     """
     found: list[Pair] = []
-    taken: set[str] = set()
+    taken = {*before}
     index = {instruction.id: position for position, instruction in enumerate(module.instructions)}
 
     def takes(value: str, kinds: frozenset[str]) -> bool:

@@ -43,7 +43,8 @@ def partition(
     Args:
         program: ordinary operators.
         rules: what may be in a subgraph.
-        within: the anchors that may have one, by id, with all that may be behind them; None leaves it to the rules.
+        within: the anchors that may have one, by id, with all that may be behind them; None leaves it to the rules, as
+            attention always is.
         fusions: what is a subgraph of its own before all others, as in `take_whole`, several results included. None of
             its operands may depend on any of its results.
     """
@@ -54,13 +55,14 @@ def partition(
             if parts[-1] in around.index:
                 found.append(_whole(parts, returned, around, rules, counts))
                 around.taken.update(parts)
-        if within is None:
-            for instruction in around.module.instructions:
-                core = core_of(instruction, around, rules)
-                if core is not None:
-                    core = grow(instruction, around, rules, core)
-                    around.taken.update(core)
-                    found.append(_subgraph(around.instructions[core[0]], core, around, rules, counts))
+        for instruction in around.module.instructions:
+            attention = core_of(instruction, around, rules)
+            if attention is not None:
+                own = rules if within is None else _limited(rules, within.get(instruction.id, frozenset()))
+                core = grow(instruction, around, own, attention[0])
+                around.taken.update(core)
+                own = _recomputing(rules, attention[1])
+                found.append(_subgraph(around.instructions[core[0]], core, around, own, counts))
         for instruction in around.module.instructions:
             if not rules.anchor(instruction) or instruction.id in around.taken:
                 continue
@@ -112,6 +114,10 @@ def _limited(rules: Rules, allowed: frozenset[str]) -> Rules:
         pointwise=lambda instruction: instruction.id in allowed and rules.pointwise(instruction),
         reshaper_behind=lambda instruction: instruction.id in allowed and rules.reshaper_behind(instruction),
     )
+
+
+def _recomputing(rules: Rules, values: frozenset[str]) -> Rules:
+    return replace(rules, reshaper=lambda instruction: instruction.id in values or rules.reshaper(instruction))
 
 
 def _surroundings(program: Program) -> Iterator[Surroundings]:

@@ -95,6 +95,40 @@ def heads_together(b, value, lens, type_):
     return b.op("relu", value)
 
 
+def grouped(heads=4, shared=2, m=3, d=4, k=7, type_=HALF, extra=0, layout="keys"):
+    """Keys and values of fewer heads than the queries have (prefuse_ops.cpp), masked by lengths and positions.
+
+    Args:
+        extra: heads in front of and behind the queries', in the tensor that holds both.
+        layout: "keys" are transposed behind the repetition of heads, or "before" it.
+    """
+    b = Builder()
+    group, n = heads // shared, 2
+    q = b.param("q", (n, heads + 2 * extra, m, d), type_)
+    if extra:
+        q = b.op("slice", q, axes=[1], starts=[extra], ends=[extra + heads])
+    keys, v = (b.param(name, (n, shared, k, d), type_) for name in "kv")
+
+    def repeated(value, *last):
+        wide = b.spread(b.op("unsqueeze", value, axes=[2], steps=[]), (n, shared, group, *last))
+        return b.op("reshape", wide, dims=[n, heads, *last])
+
+    if layout == "keys":
+        keys = b.op("transpose", repeated(keys, k, d), permutation=[0, 1, 3, 2])
+    else:
+        keys = repeated(b.op("transpose", keys, permutation=[0, 1, 3, 2]), d, k)
+    lens = (n, heads, m, k)
+    scores = scaled(b, b.op("dot", q, keys), lens, type_)
+    places = b.spread(b.literal(np.arange(k), "int32_type"), lens)
+    rows = b.spread(b.literal(np.arange(m).reshape(m, 1), "int32_type"), lens)
+    ends = b.spread(b.op("reshape", b.param("ends", (n, 1), "int32_type"), dims=[n, 1, 1, 1]), lens)
+    for limit in (rows, ends):
+        hidden = b.op("convert", b.op("greater", places, limit), target_type=0)
+        scores = b.op("where", hidden, b.spread(b.literal(-np.inf, type_), lens), scores)
+    result = b.op("dot", b.op("softmax", scores, axis=3), repeated(v, k, d))
+    return b.build(heads_together(b, result, (n, heads, m, d), type_))
+
+
 PROGRAMS = {
     "plain": program(),
     "half": program(type_=HALF, before=scaled),
@@ -122,6 +156,13 @@ PROGRAMS = {
     "one-key": program(k=1),
     "transposed": program(strides=((60, 4, 12, 1), (84, 28, 1, 4), (126, 6, 18, 1))),
     "heads-together": program(before=scaled, behind=heads_together),
+    "grouped": grouped(),
+    "grouped-float": grouped(type_=FLOAT, layout="before"),
+    "grouped-sliced": grouped(extra=2),
+    "grouped-sliced-apart": grouped(heads=6, shared=2, extra=2),
+    "grouped-token": grouped(m=1, d=64, k=64, heads=16, shared=2),
+    "one-for-all": grouped(shared=1, m=1),
+    "each-its-own": grouped(shared=4),
 }
 
 
@@ -143,7 +184,9 @@ def inputs_of(program):
     inputs = {}
     for name, shape in parameters(program).items():
         value = random.standard_normal(shape.lens)
-        if name == "where":
+        if name == "ends":
+            value = np.array([[2], [5]])
+        elif name == "where":
             value = random.random(shape.lens) < 0.6
             value[0, :], value[-1, :] = False, True
         elif name == "mask":
@@ -198,6 +241,15 @@ def test_eight_queries_on_gpus(kernel_options, arch):
     request = Request("kernel", lower(subgraph, "kernel"), 4, "dot")
     (outcome,) = compile_kernels([request], parse_target(arch), kernel_options)
     assert isinstance(outcome.kernel, GpuKernel), outcome.kernel
+
+
+@pytest.mark.parametrize("arch", ["gfx90a", "gfx942", "gfx950", "gfx1100", "gfx1201"])
+def test_heads_that_share_keys_on_gpus(kernel_options, arch):
+    """One launch, also of as many heads as IREE chooses sparse MFMA for."""
+    subgraphs = [only(PROGRAMS[name]) for name in ("grouped-sliced", "grouped-token", "one-for-all")]
+    requests = [Request("kernel", lower(one, "kernel"), len(one.operands) + 1, "dot") for one in subgraphs]
+    outcomes = compile_kernels(requests, parse_target(arch), kernel_options)
+    assert all(isinstance(outcome.kernel, GpuKernel) for outcome in outcomes), outcomes
 
 
 def test_what_migraphx_has_fused():

@@ -244,6 +244,24 @@ def test_inside_of_fusions_and_branches():
     assert chosen(group, pair, modules=[body, then, otherwise], main=main) == {inner: ()}
 
 
+@pytest.mark.parametrize(
+    ("operators", "read_twice", "fused"), [((), False, True), ((), True, False), (("sign",), False, False)]
+)
+def test_attention_groups(operators, read_twice, fused):
+    """As a whole, with the pointwise behind them if it is the only reader; that is behind no other anchor then."""
+    main, attention, body = Builder(), Builder("g:"), add("p", *operators)
+    x, w, _ = operands(main)
+    inside = attention.module("g", dot(attention, attention.param("x0", (2, 4)), attention.param("x1", (4, 6))))
+    group = fusion(main, "group", inside, x, w, shape=standard(2, 6), tag="attention")
+    product = dot(main, x, w)
+    value = fusion(main, "pointwise", body, group, product, shape=standard(2, 6))
+    program = captured(main, value, *([group] if read_twice else []), modules=[inside, body])
+    found = choose(program, FAST, NOTHING_SAID)
+    assert found.groups == {group: value if fused else None}
+    assert found.behind == {product: (value,) if read_twice else ()}
+    assert not choose(program, FAST, MlirSettings(disabled=True)).groups
+
+
 def test_nothing_where_mlir_is_disabled():
     main = Builder()
     x, w, _ = operands(main)
