@@ -11,6 +11,7 @@ from dataclasses import asdict, astuple, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from iree_migraphx import binding, gpu
+from iree_migraphx.capture.grouped_attention import has_grouped_attention, written_out
 from iree_migraphx.capture.recurrence import has_recurrence, unrolled
 from iree_migraphx.errors import CaptureError, CompilerNotFoundError, HelperError, OptionError, Reason, Refusal
 from iree_migraphx.ir.constants import fold_constants
@@ -176,6 +177,7 @@ class Job:
             program = found.unfused.program
         else:
             program = self._unrolled(program) if recurrent else program
+            program = self._written_out(program) if target.is_host and has_grouped_attention(program) else program
             with self.stage("fold"):
                 program = remove_dead(fold_constants(program, evaluate_with_ref))
                 if target.is_host:
@@ -226,6 +228,16 @@ class Job:
         except CaptureError as error:
             log.info("not unrolled: %s", error)
             self.report = replace(self.report, note=f"recurrent layers were left to MIGraphX: {error}")
+            return program
+
+    def _written_out(self, program: Program) -> Program:
+        """The program with grouped-query attention written out; as it is, and a note, where that failed."""
+        try:
+            with self.stage("capture"):
+                return written_out(program)
+        except CaptureError as error:
+            log.info("not written out: %s", error)
+            self.report = replace(self.report, note=f"grouped-query attention was left to MIGraphX: {error}")
             return program
 
     def compile(self, plan: Plan, target: Target) -> Mapping[str, Outcome]:

@@ -4,53 +4,14 @@ The virtual GPU can't compute MIGraphX's kernels, so ours are checked over whate
 """
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from gpu.by_ref import ByRef
 from gpu.harness import compiled
+from grouped import grouped
 from iree_migraphx import binding
 from programs import Builder, loaded
 
-BATCH, SIZE, MOST = 2, 8, 12
-
-
-def grouped(queries, heads=4, shared=2, type_=np.float16, packed=True, **attributes):
-    """GroupQueryAttention over a cache of 12 keys, as a model's only node."""
-    onnx_type = helper.np_dtype_to_tensor_dtype(np.dtype(type_))
-    cache, width = (BATCH, shared, MOST, SIZE), (heads + 2 * shared) * SIZE
-    lens = {"q": (BATCH, queries, width if packed else heads * SIZE)}
-    if not packed:
-        lens |= dict.fromkeys("kv", (BATCH, queries, shared * SIZE))
-    lens |= {"past_k": cache, "past_v": cache}
-    inputs = [helper.make_tensor_value_info(name, onnx_type, each) for name, each in lens.items()]
-    inputs += [helper.make_tensor_value_info(name, TensorProto.INT32, each) for name, each in LENGTHS.items()]
-    angles = np.arange(MOST * SIZE // 2).reshape(MOST, -1)
-    constants = {"cos": np.cos(angles), "sin": np.sin(angles)}
-    names = ["q", "", ""] if packed else ["q", "k", "v"]
-    node = helper.make_node(
-        "GroupQueryAttention",
-        [*names, "past_k", "past_v", *LENGTHS, *constants],
-        ["y", "key", "value"],
-        domain="com.microsoft",
-        num_heads=heads,
-        kv_num_heads=shared,
-        **attributes,
-    )
-    results = {"y": (BATCH, queries, heads * SIZE), "key": cache, "value": cache}
-    graph = helper.make_graph(
-        [node],
-        "grouped",
-        inputs,
-        [helper.make_tensor_value_info(name, onnx_type, each) for name, each in results.items()],
-        [onnx.numpy_helper.from_array(value.astype(type_), name) for name, value in constants.items()],
-    )
-    domains = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-    return helper.make_model(graph, opset_imports=domains, ir_version=8).SerializeToString()
-
-
-LENGTHS = {"past": (BATCH, 1), "total": (1,)}
 MODELS = {
     "token": grouped(1, do_rotary=1),
     "prompt": grouped(4, do_rotary=1),
