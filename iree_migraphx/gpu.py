@@ -139,11 +139,15 @@ def _fusions(choice: Choice, unfused: Unfused) -> list[Fusion]:
         ([*parts[group], *(parts[behind] if behind else ())], results[behind or group])
         for group, behind in choice.groups.items()
     ]
+    several: list[Fusion] = [
+        ([anchor, *between, *parts[last]], [*results[last], *between, anchor])
+        for anchor, (*between, last) in choice.several.items()
+    ]
     pairs: list[Fusion] = [
         ([pair.first, *parts[pair.pointwise], pair.second], [pair.second, *results[pair.pointwise], pair.first])
         for pair in choice.pairs
     ]
-    return groups + pairs
+    return groups + pairs + several
 
 
 def with_note(report: Report) -> Report:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from iree_migraphx.capture.unfuse import CONTROL
@@ -70,11 +70,14 @@ class Choice:
         behind: id of each anchor -> ids of what is fused behind it: reshapers and one `pointwise`, or nothing.
         pairs: those that are one with another; they are not in `behind`.
         groups: id of each attention that is a `group` already -> id of the `pointwise` fused behind it, or None.
+        several: as `behind`, for anchors that are not in it: those of which others read a value besides the pointwise,
+            or whose pointwise has several results. All that is read is a result.
     """
 
     behind: Mapping[str, tuple[str, ...]]
     pairs: tuple[Pair, ...] = ()
     groups: Mapping[str, str | None] = field(default_factory=dict)
+    several: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def mode(option: str, gfx: str, settings: MlirSettings) -> Mode:
@@ -96,9 +99,6 @@ def fuses_attention(gfx: str, settings: MlirSettings) -> bool:
 def choose(program: Program, gfx: str, settings: MlirSettings) -> Choice:
     """Apply the rules to MIGraphX's fused program.
 
-    An anchor whose value has other readers than the pointwise behind it is chosen alone: rocMLIR makes kernels with
-    several results of those.
-
     Args:
         program: with `pointwise` instructions, as captured.
         gfx: the device's processor, "gfx942".
@@ -110,6 +110,7 @@ def choose(program: Program, gfx: str, settings: MlirSettings) -> Choice:
     behind: dict[str, tuple[str, ...]] = {}
     pairs: list[Pair] = []
     groups: dict[str, str | None] = {}
+    several: dict[str, tuple[str, ...]] = {}
     taken: set[str] = set()
     for module in _interpreted(program):
         groups.update(_groups(program, module, instructions))
@@ -118,14 +119,17 @@ def choose(program: Program, gfx: str, settings: MlirSettings) -> Choice:
             own = _pairs(program, module, instructions, gfx, settings, taken)
             pairs += own
             taken.update(member for pair in own for member in pair.members)
-        behind.update(_fused(program, module, instructions, gfx, settings, taken))
+        one, more = _fused(program, module, instructions, gfx, settings, taken, pairs)
+        behind.update(one)
+        several.update(more)
         for instruction in module.instructions:
             types = {instructions[value].shape.type for value in instruction.inputs}
-            if instruction.id in behind or instruction.id in taken or not types <= _STANDALONE_TYPES:
+            chosen = instruction.id in behind or instruction.id in several or instruction.id in taken
+            if chosen or not types <= _STANDALONE_TYPES:
                 continue
             if accepts(instruction, instructions, mode(kind_of(instruction), gfx, settings)):
                 behind[instruction.id] = ()
-    return Choice(behind, tuple(pairs), groups)
+    return Choice(behind, tuple(pairs), groups, several)
 
 
 def accepts(anchor: Instruction, instructions: Mapping[str, Instruction], how: Mode) -> bool:
@@ -206,6 +210,7 @@ def _pairs(
     """
     found: list[Pair] = []
     taken = {*before}
+    merged: dict[str, Sequence[str]] = {}
     index = {instruction.id: position for position, instruction in enumerate(module.instructions)}
 
     def takes(value: str, kinds: frozenset[str]) -> bool:
@@ -230,9 +235,10 @@ def _pairs(
             continue
         others = [value for value in instructions[between].inputs if value != first]
         others += [value for value in second.inputs if value != between]
-        if not any(_reaches(first, value, instructions, index) for value in others):
+        if not any(_reaches(first, value, instructions, index, merged) for value in others):
             found.append(Pair(first, between, second.id))
             taken.update(found[-1].members)
+            merged.update(dict.fromkeys(found[-1].members, found[-1].members))
     return found
 
 
@@ -243,12 +249,15 @@ def _fused(
     gfx: str,
     settings: MlirSettings,
     taken: Collection[str],
-) -> dict[str, tuple[str, ...]]:
+    pairs: Collection[Pair],
+) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
     """Anchors with the pointwise behind them, in the order in which the pass comes upon the latter.
 
-    What is taken is neither.
+    What is taken is neither. Those of several results are by themselves: with `pairs` they decide what depends on what.
     """
     behind: dict[str, tuple[str, ...]] = {}
+    several: dict[str, tuple[str, ...]] = {}
+    merged: dict[str, Sequence[str]] = {member: pair.members for pair in pairs for member in pair.members}
     index = {instruction.id: position for position, instruction in enumerate(module.instructions)}
     users = module.users()
     for last in module.instructions:
@@ -260,14 +269,19 @@ def _fused(
         for value in last.inputs:
             anchor, between = _anchor_of(value, instructions)
             possible = anchor.name in _CONVOLUTIONS | _DOTS and anchor.id in index
-            possible = possible and anchor.id not in behind and anchor.id not in taken
+            possible = possible and not any(anchor.id in chosen for chosen in (behind, several, taken))
             if not possible or not accepts(anchor, instructions, mode(f"fused_{kind_of(anchor)}", gfx, settings)):
                 continue
-            if not any(other != value and _reaches(anchor.id, other, instructions, index) for other in last.inputs):
-                alone = all(len(users[each]) == 1 for each in (anchor.id, *between)) and not last.shape.sub_shapes
-                behind[anchor.id] = (*between, last.id) if alone else ()
+            others = [other for other in last.inputs if other != value]
+            if not any(_reaches(anchor.id, other, instructions, index, merged) for other in others):
+                steps = (*between, last.id)
+                if all(len(users[each]) == 1 for each in (anchor.id, *between)) and not last.shape.sub_shapes:
+                    behind[anchor.id] = steps
+                else:
+                    several[anchor.id] = steps
+                    merged.update(dict.fromkeys((anchor.id, *steps), (anchor.id, *steps)))
             break
-    return behind
+    return behind, several
 
 
 def _anchor_of(value: str, instructions: Mapping[str, Instruction]) -> tuple[Instruction, tuple[str, ...]]:
@@ -280,17 +294,23 @@ def _anchor_of(value: str, instructions: Mapping[str, Instruction]) -> tuple[Ins
     return instruction, tuple(between)
 
 
-def _reaches(source: str, value: str, instructions: Mapping[str, Instruction], index: Mapping[str, int]) -> bool:
-    """Whether a value is computed from the source, inside one module."""
+def _reaches(
+    source: str,
+    value: str,
+    instructions: Mapping[str, Instruction],
+    index: Mapping[str, int],
+    merged: Mapping[str, Sequence[str]],
+) -> bool:
+    """Whether a value is computed from the source, inside one module; what is merged has no value before all are."""
     seen: set[str] = set()
     pending = [value]
     while pending:
         each = pending.pop()
         if each == source:
             return True
-        if each not in seen and index.get(each, -1) > index[source]:
+        if each not in seen and (each in merged or index.get(each, -1) > index[source]):
             seen.add(each)
-            pending.extend(instructions[each].inputs)
+            pending.extend(read for member in merged.get(each, (each,)) for read in instructions[member].inputs)
     return False
 
 

@@ -109,6 +109,20 @@ def test_each_result(virtual_device, kernel_options, monkeypatch, program, resul
         del done
 
 
+def test_what_migraphx_would_fuse_without_having_mlir(virtual_device, kernel_options):
+    """A convolution that a pointwise and another reader read, in MIGraphX's real fused program."""
+    main = Builder()
+    c = main.conv(main.param("x", (1, 8, 6, 6)), main.param("w", (8, 8, 1, 1)))
+    plain = main.build(main.op("relu", main.op("add", c, main.param("b", (1, 8, 6, 6)))), c)
+    done = compiled(loaded(plain), kernel_options, virtual_device, eligible="migraphx")
+    assert done.report.swapped == done.report.eligible == 1, [s.detail for s in done.report.subgraphs]
+    assert [len(subgraph.results) for subgraph in done.subgraphs] == [2]
+    inputs = inputs_of(plain)
+    for mine, theirs in zip(run_on_device(done, virtual_device, inputs, False), on_ref(plain, inputs), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert len(virtual_device.launches) == 1
+
+
 @pytest.mark.parametrize("both", [False, True])
 def test_a_reduction_behind_an_anchor(virtual_device, kernel_options, monkeypatch, both):
     program = sums_behind_a_dot(both)

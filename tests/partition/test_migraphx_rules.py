@@ -202,15 +202,38 @@ def test_not_where_another_operand_depends_on_the_anchor():
     assert chosen(value, modules=[inner, body], main=main) == {product: ()}
 
 
-def test_alone_where_others_read_the_anchor_too():
+def test_several_results_where_others_read_the_anchor_too():
     main, body = Builder(), add()
     x, w, b = operands(main)
     product = dot(main, x, w)
     value = fusion(main, "pointwise", body, product, b, shape=standard(2, 6))
-    assert chosen(value, product, modules=[body], main=main) == {product: ()}
+    found = choose(captured(main, value, product, modules=[body]), FAST, NOTHING_SAID)
+    assert (found.behind, found.several) == ({}, {product: (value,)})
 
 
-def test_alone_where_the_pointwise_has_several_results():
+def test_of_two_readers_the_first_is_fused():
+    main, bodies = Builder(), [add("p"), add("q")]
+    x, w, b = operands(main)
+    product = dot(main, x, w)
+    first, second = (fusion(main, "pointwise", body, product, b, shape=standard(2, 6)) for body in bodies)
+    found = choose(captured(main, second, first, modules=bodies), FAST, NOTHING_SAID)
+    assert (found.behind, found.several) == ({}, {product: (first,)})
+
+
+def test_fusions_that_would_wait_for_each_other():
+    """Each pointwise reads the other one's dot: only the first is fused with its own."""
+    main, bodies = Builder(), [add("p"), add("q")]
+    x, w, _ = operands(main)
+    a, c = dot(main, x, w), dot(main, main.param("y", (2, 4)), main.param("v", (4, 6)))
+    first, second = (
+        fusion(main, "pointwise", body, *pair, shape=standard(2, 6))
+        for body, pair in zip(bodies, ((a, c), (c, a)), strict=True)
+    )
+    found = choose(captured(main, first, second, modules=bodies), FAST, NOTHING_SAID)
+    assert (found.behind, found.several) == ({c: ()}, {a: (first,)})
+
+
+def test_several_results_of_the_pointwise():
     main = Builder()
     inside, (x, y) = scalar_body("p", 2)
     body = inside.module("p", inside.op("add", x, y), inside.op("mul", x, y))
@@ -218,7 +241,8 @@ def test_alone_where_the_pointwise_has_several_results():
     product = dot(main, x, w)
     pair = fusion(main, "pointwise", body, product, b, shape=tuple_of(standard(2, 6), standard(2, 6)))
     value = shaped(main, main.op("get_tuple_elem", pair, index=0), standard(2, 6))
-    assert chosen(value, modules=[body], main=main) == {product: ()}
+    found = choose(captured(main, value, modules=[body]), FAST, NOTHING_SAID)
+    assert (found.behind, found.several) == ({}, {product: (pair,)})
 
 
 def test_the_types_of_an_anchor_alone():
