@@ -43,13 +43,13 @@ class Mask:
         operand: numbers to add; or, with `unmasked`, a condition; None where it is only asked whether there may be one.
         unmasked: the truth of the condition where a score stays; None where numbers are added.
         value: what is put in the place of the other scores.
-        negated: the numbers are subtracted.
+        factor: of the numbers.
     """
 
     operand: Lazy | None
     unmasked: bool | None = None
     value: float = 0.0
-    negated: bool = False
+    factor: float = 1.0
 
 
 @dataclass
@@ -81,11 +81,10 @@ class Scores:
         match step.name, [*others]:
             case "convert", _ if step.shape.type in TYPES:
                 return
-            case ("mul", _) | ("div", [1]) if isinstance(first, float) and not self.masks:
-                self.scale = self.scale * first if step.name == "mul" else self.scale / first
+            case ("mul", _) | ("div", [1]) if isinstance(first, float) and self._scaled(first, step.name):
                 return
             case ("add", _) | ("sub", [1]) if not isinstance(first, float):
-                self.masks.append(Mask(first, negated=step.name == "sub"))
+                self.masks.append(Mask(first, factor=-1.0 if step.name == "sub" else 1.0))
                 return
             case "where", [0, place] if not isinstance(first, float):
                 value = others[place]
@@ -93,6 +92,18 @@ class Scores:
                     self.masks.append(Mask(first, unmasked=place == 2, value=value))
                     return
         raise Refusal(Reason.UNSUPPORTED_OPERATOR, f"{step.name} between the scores of attention and softmax")
+
+    def _scaled(self, number: float, operator: str) -> bool:
+        """Take in a factor or divisor, of the masks before it too; False where their meaning would change."""
+        if operator == "div" and number == 0:
+            return False
+        factor = number if operator == "mul" else 1 / number
+        hidden = [mask.value * factor for mask in self.masks if mask.unmasked is not None]
+        if self.masks and (not 0 < factor < math.inf or any(value > _MASKED for value in hidden)):
+            return False
+        self.masks = [replace(each, value=each.value * factor, factor=each.factor * factor) for each in self.masks]
+        self.scale = self.scale * number if operator == "mul" else self.scale / number
+        return True
 
     def over(self, changed: Callable[[View], View]) -> Scores:
         """The same with each view changed, for scores with other axes."""
@@ -105,8 +116,8 @@ class Scores:
         operands = [mask.operand for mask in self.masks if mask.operand is not None]
         if not operands:
             return None
-        whole = operands[0].view
-        if len(operands) == 1 and whole is not None and self.masks[0].unmasked is None and not self.masks[0].negated:
+        whole, only = operands[0].view, self.masks[0]
+        if len(operands) == 1 and whole is not None and only.unmasked is None and only.factor == 1.0:
             return whole
         views = [view for operand in operands for view in operand.views]
         held = {axis for view in views for axis in view.axes if axis is not None and lens[axis] != 1}
@@ -216,7 +227,9 @@ def _without_unit_axes(view: View) -> View:
 def _term(mask: Mask, element: Element) -> ir.Value:
     if mask.unmasked is None:
         value = widen(element).value
-        return arith.negf(value) if mask.negated else value
+        if mask.factor in (1.0, -1.0):
+            return arith.negf(value) if mask.factor < 0 else value
+        return arith.mulf(value, constant("float_type", mask.factor))
     zero = constant("float_type", 0.0)
     out = constant("float_type", mask.value if math.isinf(mask.value) else _FAR)
     there = truth(element)

@@ -16,7 +16,7 @@ from iree_migraphx.ir.tiles import tiled_constant
 from iree_migraphx.lowering import anchors, attention, pointwise, reshapers
 from iree_migraphx.lowering.anchors import Form
 from iree_migraphx.lowering.bindings import func, ir
-from iree_migraphx.lowering.builder import merge_axes, slice_, split_axis, tensor_type
+from iree_migraphx.lowering.builder import merge_axes, split_axis, tensor_type
 from iree_migraphx.lowering.family import TensorOperator, has_elements
 from iree_migraphx.lowering.moves import MOVES
 from iree_migraphx.lowering.native import parameter_types
@@ -176,10 +176,12 @@ def _emit_body(subgraph: Subgraph, arguments: Sequence[ir.Value], form: Form) ->
         elif instruction.id not in inside:
             strips = tiled_constant(instruction, body)
             if strips is not None:
-                operands = [computed(values[each]) for each in (instruction.inputs[0], strips)]
-                values[instruction.id] = Leaf(anchors.apply_tiled(instruction, *operands), instruction.shape.type)
+                factors = [computed(values[each]) for each in (instruction.inputs[0], strips)]
+                values[instruction.id] = Leaf(anchors.apply_tiled(instruction, *factors), instruction.shape.type)
                 continue
-            values[instruction.id] = _compute(instruction, [values[i] for i in instruction.inputs], form)
+            parts = _parts_of_slice(instruction, values, body) if form is not Form.CHANNELS_LAST else None
+            operands = [values[each] for each in instruction.inputs]
+            values[instruction.id] = parts or _compute(instruction, operands, form)
     raise Refusal(Reason.LOWERING_ERROR, f"the body of {subgraph.name} returns nothing")
 
 
@@ -219,24 +221,29 @@ def _attention(found: Attention, values: Mapping[str, Value], body: Mapping[str,
 
 
 def _split_queries(q: Instruction, values: Mapping[str, Value], axis: int, split: tuple[int, ...]) -> View:
-    """Queries with the axis of the heads as two, of which keys and values have only the first.
-
-    Heads that are sliced out of more are split before: IREE fuses a slice, but not one whose result is split.
-    """
-    fields, whole = q.operator, computed(values[q.id])
-    if q.name == "slice" and [*fields["axes"]] == [axis]:
-        source, size = computed(values[q.inputs[0]]), split[1]
-        (start,), length = fields["starts"], source.lens[axis]
-        if start >= 0 and start % size == length % size == 0:
-            parts = split_axis(source, axis, (length // size, size))
-            starts = [start // size if each == axis else 0 for each in range(len(parts.lens))]
-            lens = (*whole.lens[:axis], *split, *whole.lens[axis + 1 :])
-            return slice_(parts, starts, lens, [1] * len(lens))
-    return split_axis(whole, axis, split)
+    """Queries with the axis of the heads as two, of which keys and values have only the first."""
+    whole = computed(values[q.id])
+    lens = (*whole.lens[:axis], *split, *whole.lens[axis + 1 :])
+    parts = reshapers.split_slice(q, computed(values[q.inputs[0]]), lens) if q.name == "slice" else None
+    return split_axis(whole, axis, split) if parts is None else parts
 
 
 def _number_or_lazy(value: Value) -> Lazy | float:
     return float(value.value) if isinstance(value, Scalar) else lazily(value)
+
+
+def _parts_of_slice(
+    instruction: Instruction, values: Mapping[str, Value], body: Mapping[str, Instruction]
+) -> Value | None:
+    """A reshape of a slice, as the slice of a reshape where that is possible; else None."""
+    if instruction.name not in _RESHAPES or body[instruction.inputs[0]].name != "slice":
+        return None
+    slice_ = body[instruction.inputs[0]]
+    source = values[slice_.inputs[0]]
+    if not isinstance(source, Leaf) or source.view.type != source.type:
+        return None
+    view = reshapers.split_slice(slice_, source.view, instruction.shape.lens)
+    return None if view is None else Leaf(view, source.type)
 
 
 def _compute(instruction: Instruction, operands: list[Value], form: Form) -> Value:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.model import Instruction
-from iree_migraphx.lowering.builder import reshape, slice_
+from iree_migraphx.lowering.builder import reshape, slice_, split_axis
 from iree_migraphx.lowering.view import View
 
 Reshape = Callable[[Instruction, View], View]
@@ -29,6 +30,35 @@ def apply(instruction: Instruction, view: View) -> View:
             f"{instruction.name} of {list(view.lens)} to {list(instruction.shape.lens)}",
         )
     return result
+
+
+def split_slice(instruction: Instruction, source: View, lens: tuple[int, ...]) -> View | None:
+    """A slice along one axis, which a reshape to these lengths splits, as a slice of the split source.
+
+    IREE fuses the slices of a kernel's operands, but copies one whose result is split by itself.
+
+    Args:
+        instruction: the slice.
+        source: what it is of.
+        lens: lengths behind the reshape.
+
+    Returns:
+        None where the slice does not begin and end between the parts, or the reshape does more.
+    """
+    fields, rank = instruction.operator, len(source.lens)
+    if len(fields["axes"]) != 1 or len(lens) <= rank:
+        return None
+    (axis,), (start,) = fields["axes"], fields["starts"]
+    length, more = source.lens[axis], len(lens) - rank + 1
+    parts, inner = lens[axis : axis + more], math.prod(lens[axis + 1 : axis + more])
+    start = start + length if start < 0 else start
+    before = instruction.shape.lens
+    if (*lens[:axis], math.prod(parts), *lens[axis + more :]) != before:
+        return None
+    if inner == 0 or start % inner or length % inner or start + before[axis] > length:
+        return None
+    starts = [start // inner if each == axis else 0 for each in range(len(lens))]
+    return slice_(split_axis(source, axis, (length // inner, *parts[1:])), starts, lens, [1] * len(lens))
 
 
 def _transpose(instruction: Instruction, view: View) -> View:

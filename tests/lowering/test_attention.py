@@ -84,6 +84,26 @@ def bias_and_mask(b, scores, lens, type_):
     return selected(-np.inf)(b, scores, lens, type_)
 
 
+def behind(masked, by=0.5):
+    """A factor of masked scores, as in ONNX Runtime's Attention (onnx/parse_attention.cpp)."""
+    return lambda b, scores, lens, type_: scaled(b, masked(b, scores, lens, type_), lens, type_, by)
+
+
+def stacked(n=2, heads=3, m=5, d=4):
+    """Queries, keys and values side by side in one tensor, as one product gives them."""
+    b = Builder()
+    whole, width = b.param("x", (n, m, 3 * heads * d), HALF), heads * d
+    parts = []
+    for place in range(3):
+        part = b.op("slice", whole, axes=[2], starts=[place * width], ends=[(place + 1) * width])
+        part = b.op("reshape", part, dims=[n, m, heads, d])
+        parts.append(b.op("transpose", part, permutation=[0, 2, 1, 3]))
+    q, k, v = parts
+    scores = b.op("dot", q, b.op("transpose", k, permutation=[0, 1, 3, 2]))
+    weights = b.op("softmax", scaled(b, scores, (n, heads, m, m), HALF), axis=3)
+    return b.build(heads_together(b, b.op("dot", weights, v), (n, heads, m, d), HALF))
+
+
 def one_number(b, scores, lens, type_):
     return b.op("add", scores, b.spread(b.param("bias", (1,) * len(lens), type_), lens))
 
@@ -146,6 +166,9 @@ PROGRAMS = {
     "causal": program(m=4, k=4, before=causal),
     "causal-cache": program(m=1, k=9, type_=HALF, before=causal),
     "several-masks": program(before=bias_and_mask),
+    "scale-behind-mask": program(before=behind(divided_and_masked)),
+    "scale-behind-bias": program(type_=HALF, before=behind(subtracted)),
+    "scale-behind-where": program(before=behind(selected(-1e9), by=0.125)),
     "mask-of-one-number": program(before=one_number),
     "one-head": program(batch=(1, 1)),
     "no-batch": program(batch=()),
@@ -163,6 +186,7 @@ PROGRAMS = {
     "grouped-token": grouped(m=1, d=64, k=64, heads=16, shared=2),
     "one-for-all": grouped(shared=1, m=1),
     "each-its-own": grouped(shared=4),
+    "stacked": stacked(),
 }
 
 
@@ -246,7 +270,7 @@ def test_eight_queries_on_gpus(kernel_options, arch):
 @pytest.mark.parametrize("arch", ["gfx90a", "gfx942", "gfx950", "gfx1100", "gfx1201"])
 def test_heads_that_share_keys_on_gpus(kernel_options, arch):
     """One launch, also of as many heads as IREE chooses sparse MFMA for."""
-    subgraphs = [only(PROGRAMS[name]) for name in ("grouped-sliced", "grouped-token", "one-for-all")]
+    subgraphs = [only(PROGRAMS[name]) for name in ("grouped-sliced", "grouped-token", "one-for-all", "stacked")]
     requests = [Request("kernel", lower(one, "kernel"), len(one.operands) + 1, "dot") for one in subgraphs]
     outcomes = compile_kernels(requests, parse_target(arch), kernel_options)
     assert all(isinstance(outcome.kernel, GpuKernel) for outcome in outcomes), outcomes
@@ -272,9 +296,8 @@ def test_what_migraphx_has_fused():
 APART = {
     "no-place": program(before=lambda b, s, lens, type_: b.op("tanh", s)),
     "near": program(before=selected(-5.0)),
-    "scale-behind-mask": program(
-        before=lambda b, s, lens, type_: scaled(b, divided_and_masked(b, s, lens, type_), lens, type_)
-    ),
+    "negative-behind-mask": program(before=behind(divided_and_masked, by=-1.0)),
+    "small-behind-mask": program(before=behind(selected(-1e4), by=1e-3)),
     "subtracted-from": program(before=lambda b, s, lens, type_: b.op("sub", b.param("bias", lens, type_), s)),
     "one-key": PROGRAMS["one-key"],
 }

@@ -186,6 +186,43 @@ def test_a_slice_with_gaps_is_refused():
     assert refusal.value.reason is Reason.UNSUPPORTED_LAYOUT
 
 
+def split(starts, strides=None, dims=(2, 2, 4), width=24, axis=1):
+    """Parts of one tensor as the factors of a product; each is 8 wide, and its axis is split."""
+    lens, builder = (2, width) if axis == 1 else (width, 2), Builder()
+    whole, factors = builder.param("x", lens, strides=strides), []
+    for start in starts:
+        part = builder.op("slice", whole, axes=[axis], starts=[start], ends=[start + 8 if start != -8 else width])
+        factors.append(builder.op("reshape", part, dims=list(dims)))
+    permutation = [*range(len(dims) - 2), len(dims) - 1, len(dims) - 2]
+    return builder.build(builder.op("dot", factors[0], builder.op("transpose", factors[1], permutation=permutation)))
+
+
+SPLIT = {
+    "aligned": (split((4, 16)), True),
+    "from the end": (split((0, -8)), True),
+    "permuted": (split((8, 0), strides=(1, 2)), True),
+    "broadcast": (split((8, 4), strides=(0, 1)), True),
+    "the first axis": (split((4, 12), dims=(2, 4, 2), axis=0), True),
+    "in three": (split((8, 16), dims=(2, 1, 2, 4)), True),
+    "begins between": (split((4, 6)), False),
+    "ends between": (split((0, 4), width=22), False),
+    "another split": (split((4, 16), dims=(4, 2, 2)), False),
+}
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_a_slice_that_is_split(kernel_options, name):
+    """Its source is split, of which the slice is one then, where both begin and end between the parts."""
+    program, slices_parts = SPLIT[name]
+    (subgraph,) = subgraphs_of(program)
+    mlir = lower(subgraph, "kernel")
+    sliced = [line for line in mlir.splitlines() if "extract_slice" in line and "%arg0[" not in line]
+    assert (len(sliced) == 2) is slices_parts, mlir
+    kernel = kernels_of([subgraph], Form.OPERANDS, kernel_options)[subgraph.key].kernel
+    inputs = inputs_of(program)
+    assert_equal(on_iree(subgraph, kernel, operands_of(subgraph, program, inputs)), on_ref(program, inputs)[0])
+
+
 @pytest.mark.parametrize("form", LAYOUTS)
 def test_a_condition_with_one_element_chooses_for_all(kernel_options, form):
     """MIGraphX's where takes it; nothing else works on operands of different lengths (op/where.hpp)."""
