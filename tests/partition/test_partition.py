@@ -291,3 +291,28 @@ def test_fusions_come_first(b):
     assert whole == fused
     found = partition(program, rules, {}, [(parts, results)])
     assert [s.operators for s in found] == [fused.operators]
+
+
+def attention(b, mask, number):
+    """Over 5 keys, of which the mask hides some."""
+    scores = b.op("dot", b.param(f"q{number}", (2, 3, 4)), b.param(f"k{number}", (2, 4, 5)))
+    scores = b.op("where", mask, b.spread(b.literal(-np.inf), (2, 3, 5)), scores)
+    return b.op("dot", b.op("softmax", scores, axis=2), b.param(f"v{number}", (2, 5, 4)))
+
+
+def test_masks_made_of_little_are_computed_in_each_attention(b):
+    places = b.spread(b.literal(np.arange(5), "int32_type"), (2, 3, 5))
+    length = b.op("neg", b.param("length", (2, 1, 1), "int32_type"))
+    hidden = b.op("convert", b.op("greater", places, b.spread(length, (2, 3, 5))), target_type=0)
+    program = b.build(*(attention(b, hidden, number) for number in (0, 1)), hidden)
+    found = subgraphs_of(program)
+    assert [s.operators.count("greater") for s in found] == [1, 1]
+    assert [s.operators.count("neg") for s in found] == [0, 0]
+    assert all(length in s.operands and s.results != (hidden,) for s in found)
+    assert found[0].key == found[1].key
+
+
+def test_masks_made_of_as_much_are_operands(b):
+    hidden = b.op("convert", b.op("greater", *(b.param(name, (2, 3, 5)) for name in "xy")), target_type=0)
+    (found,) = subgraphs_of(b.build(attention(b, hidden, 0)))
+    assert hidden in found.operands
