@@ -179,7 +179,7 @@ class Batch:
             started = time.monotonic()
             grouped = compile_group([job.order for job in jobs], self._compiler, self._stop)
         self._gate.learn(grouped.peak)
-        # Where most need something of their own, as kernels in float do on RDNA, it does not pay.
+        # Where most need something of their own it does not pay.
         self._grouping = 2 * len(grouped.compiled) >= len(jobs)
         outcomes = {}
         for job in jobs:

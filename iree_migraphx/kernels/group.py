@@ -1,7 +1,8 @@
 """Several GPU kernels by one run of iree-compile: to start it takes a third of the time that a small kernel takes.
 
-Only kernels that are accepted are taken from such a run. Whatever goes wrong in it, with one kernel or with all, is
-tried again kernel by kernel, so that refusals and their bundles are those of a run by itself.
+Those whose workgroups have to be made flat (flatten.py) get a second run together, in two halves. Only kernels that are
+accepted are taken. Whatever goes wrong, with one kernel or with all, is tried again kernel by kernel, so that refusals
+and their bundles are those of a run by itself.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import signal
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iree_migraphx.errors import Refusal
+from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.kernels.accept import accept_gpu
-from iree_migraphx.kernels.compiler import Compiler, compile_command, flag_name
+from iree_migraphx.kernels.compiler import Compiler, compile_command, flag_name, staged_commands
 from iree_migraphx.kernels.flags import write_flags
 from iree_migraphx.kernels.hal import thread_context
 from iree_migraphx.kernels.invoke import run
@@ -65,55 +67,89 @@ def compile_group(orders: Sequence[Order], compiler: Compiler, stop: threading.E
     Raises:
         StoppedError: `stop` was set.
     """
-    first = orders[0]
-    symbols = [order.request.symbol for order in orders]
+    runs = _Runs(orders, stop)
+    compiled: dict[str, Compiled] = {}
     try:
-        together = _together([order.request.mlir for order in orders])
         with scratch_folder() as folder:
             source, output = folder / "input.mlir", folder / "output"
-            source.write_text(together, encoding="utf-8")
+            first = orders[0]
             command = compile_command(compiler, first.target, write_flags(first.flags, folder), source, output)
-            timeout = first.timeout * min(1.0, max(_LEAST_TIME, len(orders) / _MOST_KERNELS))
-            ended = run([*command, *_FLAGS], folder, timeout, stop)
-            _log.info(
-                "%d kernels at once: %.2f s, status %s: %s",
-                len(orders),
-                ended.seconds,
-                ended.status,
-                shlex.join(command),
-            )
-            if ended.status:
-                _log.debug("%s", ended.errors)
-            if ended.status != 0:
-                return Grouped({}, 0 if ended.status == -signal.SIGKILL else ended.peak)
-            apart = _apart(output.read_text(encoding="utf-8"), symbols)
+            command += _FLAGS
+            source.write_text(_together(orders), encoding="utf-8")
+            if not runs(command, folder):
+                return Grouped({}, runs.peak)
+            compiled, wide = runs.accepted(orders, output)
+            if wide:
+                # It needs iree.compiler, as below.
+                from iree_migraphx.kernels.flatten import flatten_workgroups
+
+                middle, flattened = folder / "configurations.mlir", folder / "flattened.mlir"
+                first_half, second_half = staged_commands(command, middle, flattened, output)
+                source.write_text(_together(wide), encoding="utf-8")
+                if runs(first_half, folder):
+                    flattened.write_text(flatten_workgroups(middle.read_text(encoding="utf-8")), encoding="utf-8")
+                    if runs(second_half, folder):
+                        compiled |= runs.accepted(wide, output)[0]
     except (OSError, ValueError, LookupError, Refusal) as error:
         _log.debug("%d kernels at once: %s", len(orders), error)
-        return Grouped({})
-    compiled: dict[str, Compiled] = {}
-    for order in orders:
-        symbol = order.request.symbol
-        try:
-            kernel = accept_gpu(apart[symbol], order.request, order.target)
-        except Refusal as refusal:
-            _log.debug("%s, compiled with others: %s", symbol, refusal)
-            continue
-        # Of two that compute the same IREE keeps one, under the other's name.
-        if kernel.symbol.startswith(f"{symbol}_dispatch_"):
-            seconds = ended.seconds / len(orders)
-            compiled[symbol] = Compiled(kernel, seconds, True, tuple(command), peak=ended.peak)
-    return Grouped(compiled, ended.peak)
+    return Grouped(compiled, runs.peak)
 
 
-def _together(texts: Sequence[str]) -> str:
+class _Runs:
+    """The runs of iree-compile that one group takes, within its time limit together."""
+
+    def __init__(self, orders: Sequence[Order], stop: threading.Event) -> None:
+        self._count = len(orders)
+        self._left = orders[0].timeout * min(1.0, max(_LEAST_TIME, len(orders) / _MOST_KERNELS))
+        self._stop = stop
+        self._command: tuple[str, ...] = ()
+        self._seconds = 0.0
+        self.peak = 0
+
+    def __call__(self, command: Sequence[str], folder: Path) -> bool:
+        """Run a command; whether it succeeded."""
+        ended = run(list(command), folder, self._left, self._stop)
+        said = shlex.join(command)
+        _log.info("%d kernels at once: %.2f s, status %s: %s", self._count, ended.seconds, ended.status, said)
+        if ended.status:
+            _log.debug("%s", ended.errors)
+        self._left -= ended.seconds
+        self._seconds += ended.seconds
+        self._command = tuple(command)
+        # What was killed, most likely by a system out of memory, does not tell how much it would have taken.
+        self.peak = 0 if ended.status == -signal.SIGKILL else max(self.peak, ended.peak)
+        return ended.status == 0
+
+    def accepted(self, orders: Sequence[Order], output: Path) -> tuple[dict[str, Compiled], list[Order]]:
+        """The kernels among what the last run wrote, by symbol, and those whose workgroups have to be made flat."""
+        apart = _apart(output.read_text(encoding="utf-8"), [order.request.symbol for order in orders])
+        seconds, self._seconds = self._seconds / len(orders), 0.0
+        compiled: dict[str, Compiled] = {}
+        wide = []
+        for order in orders:
+            symbol = order.request.symbol
+            try:
+                kernel = accept_gpu(apart[symbol], order.request, order.target)
+            except Refusal as refusal:
+                _log.debug("%s, compiled with others: %s", symbol, refusal)
+                if refusal.reason is Reason.BLOCK_NOT_1D:
+                    wide.append(order)
+                continue
+            # Of two that compute the same IREE keeps one, under the other's name.
+            if kernel.symbol.startswith(f"{symbol}_dispatch_"):
+                compiled[symbol] = Compiled(kernel, seconds, True, self._command, peak=self.peak)
+        return compiled, wide
+
+
+def _together(orders: Sequence[Order]) -> str:
     """The functions of several modules in one."""
     from iree.compiler import ir
 
     try:
         with thread_context(), ir.Location.unknown():
             module = ir.Module.create()
-            for text in texts:
-                for op in ir.Module.parse(text).body.operations:
+            for order in orders:
+                for op in ir.Module.parse(order.request.mlir).body.operations:
                     module.body.append(op.operation.clone())
             return str(module)
     except ir.MLIRError as error:

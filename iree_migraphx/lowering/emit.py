@@ -253,7 +253,9 @@ def _compute(instruction: Instruction, operands: list[Value], form: Form) -> Val
         return Leaf(anchors.apply(instruction, views, form), instruction.shape.type)
     if instruction.name in TENSOR_OPERATORS:
         views = [computed(operand, order_of(operand)) for operand in operands]
-        return Leaf(TENSOR_OPERATORS[instruction.name].emit(instruction, views), instruction.shape.type)
+        entry = TENSOR_OPERATORS[instruction.name]
+        emit = entry.on_gpus or entry.emit if on_gpu else entry.emit
+        return Leaf(emit(instruction, views), instruction.shape.type)
     if supports_reshaper(instruction):
         source = operands[0]
         if isinstance(source, Scalar):

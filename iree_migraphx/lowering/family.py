@@ -21,10 +21,12 @@ class TensorOperator:
     Attributes:
         emit: builds the result; its elements may be wider than the instruction's type, and are rounded when read.
         supports: whether `emit` can, said without building anything, given the operands' shapes.
+        on_gpus: in place of `emit` for GPUs, where IREE makes something of that which MIGraphX can't launch.
     """
 
     emit: Emit
     supports: Supports
+    on_gpus: Emit | None = None
 
 
 #: Types of the operands of functions that MIGraphX's operators for them are used with.

@@ -25,15 +25,20 @@ class Place:
 
 
 def gathered(
-    view: View, lens: Sequence[int], order: Sequence[int], place: Callable[[Sequence[ir.AffineExpr]], Place]
+    view: View,
+    lens: Sequence[int],
+    order: Sequence[int],
+    place: Callable[[Sequence[ir.AffineExpr]], Place],
+    around: float = 0.0,
 ) -> View:
-    """A tensor of elements of another, and zeros where there is none.
+    """A tensor of elements of another, and one value where there is none.
 
     Args:
         view: what is read.
         lens: lengths of the result.
         order: the logical axes as the result's tensor holds them, slowest first.
         place: where the element at these indices of the result is.
+        around: what is where there is none.
     """
     loops = {axis: ir.AffineDimExpr.get(loop) for loop, axis in enumerate(order)}
     zero = ir.AffineConstantExpr.get(0)
@@ -42,7 +47,7 @@ def gathered(
     def body(scalars: list[ir.Value]) -> ir.Value:
         there = exists(found, len(order))
         value = element_at(view, found, len(order), there)
-        return value if there is None else arith.select(there, value, constant(view.type, 0.0))
+        return value if there is None else arith.select(there, value, constant(view.type, around))
 
     return elementwise([], lens, order, view.type, body)
 

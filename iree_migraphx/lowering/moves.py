@@ -19,6 +19,7 @@ from iree_migraphx.lowering.family import (
     has_elements,
     over_anything,
 )
+from iree_migraphx.lowering.gather import Place, element_at, exists, gathered
 from iree_migraphx.lowering.types import TYPES, is_float, is_unsigned, mlir_type
 from iree_migraphx.lowering.view import View
 
@@ -45,9 +46,44 @@ def _concat(instruction: Instruction, operands: Sequence[View]) -> View:
     return View(result, lens, order, instruction.shape.type)
 
 
+def _concat_in_one(instruction: Instruction, operands: Sequence[View]) -> View:
+    """One loop nest: IREE copies operands one by one, or by two-dimensional workgroups that MIGraphX can't launch."""
+    lens, axis = instruction.shape.lens, axis_of(instruction, len(instruction.shape.lens))
+    order = _order(operands[0])
+    dims = [ir.AffineDimExpr.get(order.index(each)) for each in range(len(lens))]
+
+    def element(_: list[ir.Value]) -> ir.Value:
+        value: ir.Value | None = None
+        start = 0
+        for view in operands:
+            along = dims[axis] - start
+            place = Place([*dims[:axis], along, *dims[axis + 1 :]], [(along, view.lens[axis])])
+            there = exists(place, len(order))
+            found = element_at(view, place, len(order), there)
+            value = found if value is None else arith.select(there, found, value)
+            start += view.lens[axis]
+        assert value is not None
+        return value
+
+    return elementwise([], lens, order, instruction.shape.type, element)
+
+
 def _pad(instruction: Instruction, operands: Sequence[View]) -> View:
     pads, rank = [int(each) for each in instruction.operator["pads"]], len(operands[0].lens)
     return pad(operands[0], pads[:rank], pads[rank:], float(instruction.operator.get("value", 0.0)))
+
+
+def _pad_in_one(instruction: Instruction, operands: Sequence[View]) -> View:
+    """One loop nest: a padded tensor by itself IREE fills and then copies, and MIGraphX fills with zeros only."""
+    (x,), pads = operands, [int(each) for each in instruction.operator["pads"]]
+    low, rank = pads[: len(x.lens)], len(x.lens)
+
+    def place(dims: Sequence[ir.AffineExpr]) -> Place:
+        indices = [dim - before for dim, before in zip(dims, low, strict=True)]
+        padded = [axis for axis in range(rank) if pads[axis] or pads[rank + axis]]
+        return Place(indices, [(indices[axis], x.lens[axis]) for axis in padded])
+
+    return gathered(x, instruction.shape.lens, _order(x), place, float(instruction.operator.get("value", 0.0)))
 
 
 def _can_pad(instruction: Instruction, operands: Sequence[Shape]) -> bool:
@@ -57,11 +93,25 @@ def _can_pad(instruction: Instruction, operands: Sequence[Shape]) -> bool:
 
 
 def _step(instruction: Instruction, operands: Sequence[View]) -> View:
-    (x,), fields = operands, instruction.operator
-    steps = [1] * len(x.lens)
-    for axis, step in zip(fields["axes"], fields["steps"], strict=True):
-        steps[axis] = int(step)
+    (x,), steps = operands, _steps(instruction)
     return slice_(x, [0] * len(steps), instruction.shape.lens, steps)
+
+
+def _step_in_loops(instruction: Instruction, operands: Sequence[View]) -> View:
+    """Each element from its place: of a slice with steps IREE makes two-dimensional workgroups, or fails at gathers."""
+    (x,), steps = operands, _steps(instruction)
+
+    def place(dims: Sequence[ir.AffineExpr]) -> Place:
+        return Place([dim * step for dim, step in zip(dims, steps, strict=True)])
+
+    return gathered(x, instruction.shape.lens, _order(x), place)
+
+
+def _steps(instruction: Instruction) -> list[int]:
+    steps = [1] * len(instruction.shape.lens)
+    for axis, step in zip(instruction.operator["axes"], instruction.operator["steps"], strict=True):
+        steps[axis] = int(step)
+    return steps
 
 
 def _reverse(instruction: Instruction, operands: Sequence[View]) -> View:
@@ -215,11 +265,11 @@ def index_of(value: int) -> ir.Value:
 
 #: Operator -> how it is computed. Adding one is one entry here and one row in tests/lowering/test_tensor_operators.py.
 MOVES: Mapping[str, TensorOperator] = {
-    "concat": TensorOperator(_concat, over_anything),
+    "concat": TensorOperator(_concat, over_anything, _concat_in_one),
     "gather": TensorOperator(_gather, _can_gather),
     "gathernd": TensorOperator(_gathernd, _can_gathernd),
     "onehot": TensorOperator(_onehot, _can_onehot),
-    "pad": TensorOperator(_pad, _can_pad),
+    "pad": TensorOperator(_pad, _can_pad, _pad_in_one),
     "reverse": TensorOperator(_reverse, over_anything),
-    "step": TensorOperator(_step, over_anything),
+    "step": TensorOperator(_step, over_anything, _step_in_loops),
 }

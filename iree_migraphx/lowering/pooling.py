@@ -87,10 +87,11 @@ def _pooling(instruction: Instruction, operands: Sequence[View]) -> View:
     windows = _Windows.of(instruction, x.lens)
     lens, order = x.lens[2:], int(fields.get("lp_order", 2))
     type_ = accumulator(x.type)
-    if mode == _NORM:
-        x = mapped([x], type_, lambda v: _power(math.absf(v[0]), type_, float(order)))
     if mode == _MAX:
         result = _windowed(x, windows, lowest(x.type), larger(x.type))
+    elif mode == _NORM:
+        # In the sum's own loops, at each window anew: before them it would be a launch more on a GPU.
+        result = _windowed(x, windows, 0.0, lambda a, b: arith.addf(a, _power(math.absf(b), type_, float(order))))
     else:
         result = _windowed(x, windows, 0.0, lambda a, b: arith.addf(a, b))
     if mode == _NORM:

@@ -22,8 +22,7 @@ def marks():
     return {"x": picture}
 
 
-#: Gather, layer norms, convolutions and dots, a maximum and a softmax; convolutions of all kinds, means and gathers. Of
-#: light_resnet50, whose pooling IREE compiles for two-dimensional workgroups, some is left to MIGraphX.
+#: Gather, layer norms, convolutions and dots, a maximum and a softmax; convolutions of all kinds, means and gathers.
 MODELS = [
     pytest.param(magika, MAGIKA, bytes_of_a_file(), False, id="magika-device"),
     pytest.param(magika, MAGIKA, bytes_of_a_file(), True, id="magika-offload"),

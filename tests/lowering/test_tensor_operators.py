@@ -16,7 +16,18 @@ from iree_migraphx.lowering.emit import TENSOR_OPERATORS, lower
 from iree_migraphx.lowering.float8 import FORMATS
 from iree_migraphx.lowering.packed import PACKED
 from iree_migraphx.lowering.types import TYPES, is_float, is_unsigned, limits
-from programs import LAYOUTS, Builder, extra_of, kernels_of, on_iree, on_ref, operands_of, parameters, strided
+from programs import (
+    LAYOUTS,
+    Builder,
+    extra_of,
+    inputs_of,
+    kernels_of,
+    on_iree,
+    on_ref,
+    operands_of,
+    parameters,
+    strided,
+)
 
 
 @dataclass(frozen=True)
@@ -122,12 +133,16 @@ TABLE = {
     "average-pool-global": pool((2, 5, 6, 7), AVERAGE, [6, 7], [1, 1], [0, 0, 0, 0], depth=42),
     "norm-pool": pool((1, 3, 8, 9), NORM, [3, 2], [2, 1], [1, 1, 1, 1], depth=16),
     "norm-pool-1": pool((1, 3, 8, 9), NORM, [3, 2], [2, 1], [0, 0, 0, 0], depth=8, lp_order=1),
+    "norm-pool-channels-last": pool((1, 8, 8, 9), NORM, [3, 2], [2, 1], [1] * 4, depth=16, strides=(576, 1, 72, 8)),
     "norm-pool-3": pool((1, 3, 6, 6), NORM, [2, 2], [2, 2], [0, 0, 0, 0], depth=64, lp_order=3),
     "concat": along("concat", (2, 3, 4), 1),
     "concat-last": Row("concat", ((2, 3), (2, 1), (2, 4)), {"axis": -1}),
     "concat-channels-last": Row("concat", ((1, 4, 3, 3), (1, 8, 3, 3)), {"axis": 1}, strides=(36, 1, 12, 4)),
+    "concat-strided": Row("concat", ((2, 3), (2, 1), (2, 4)), {"axis": -1}, strides=(1, 2)),
     "concat-int": Row("concat", ((2, 3), (5, 3)), {"axis": 0}, types=(INT64, INT64)),
     "pad": Row("pad", ((2, 3, 4),), {"pads": [0, 1, 2, 1, 0, 3], "value": 1.5, "mode": 0}),
+    "pad-strided": Row("pad", ((2, 3, 4),), {"pads": [0, 1, 2, 1, 0, 3], "value": 1.5, "mode": 0}, strides=(12, 1, 3)),
+    "pad-repeated": Row("pad", ((2, 3, 4),), {"pads": [0, 1, 2, 1, 0, 0], "value": -2, "mode": 0}, strides=(4, 0, 1)),
     "reverse": reduce_("reverse", (3, 4, 5), 0, 2),
     "step": Row("step", ((7, 5, 4),), {"axes": [0, 2], "steps": [3, 2]}),
     "gather": Row("gather", ((5, 4), (3, 2)), {"axis": 0}, types=("float_type", INT64), indices=(0, -1, 4, -5, 2, 2)),
@@ -412,7 +427,7 @@ def test_one_submission_for_a_gpu(name, kernel_options):
 
 
 @pytest.mark.parametrize("gpu", ["gfx942", "gfx1100"])
-def test_one_launch_on_a_gpu(gpu, kernel_options):
+def test_one_launch_on_gpus(gpu, kernel_options):
     names = ("lrn", "lrn-power", "onehot", "onehot-half", "roialign", "roialign-max-bf16", "gathernd-float")
     requests = []
     for name in names:
@@ -421,3 +436,35 @@ def test_one_launch_on_a_gpu(gpu, kernel_options):
         requests.append(Request("kernel", text, len(subgraph.parameters) + 1, ""))
     for name, outcome in zip(names, compile_kernels(requests, parse_target(gpu), kernel_options), strict=True):
         assert isinstance(outcome.kernel, GpuKernel), (name, outcome.kernel)
+
+
+@pytest.mark.parametrize("name", ["concat-last", "pad", "norm-pool"])
+def test_one_launch_on_a_gpu(name, kernel_options):
+    """IREE would make copies of a concat, and of a pad a fill with another value than zero: MIGraphX has none."""
+    subgraph = only(program(TABLE[name]), Form.OPERANDS)
+    request = Request("kernel", lower(subgraph, "kernel", Form.OPERANDS), len(subgraph.operands) + 1, "")
+    (outcome,) = compile_kernels([request], parse_target("gfx942"), kernel_options)
+    assert isinstance(outcome.kernel, GpuKernel), outcome.kernel
+
+
+@pytest.mark.parametrize("what", ["relu", "concat", "gather"])
+def test_steps_through_an_image_on_a_gpu(what, kernel_options):
+    """What reads places of a slice with steps failed to compile."""
+    b = Builder()
+    x = b.op("step", b.param("x", (1, 16, 56, 56), strides=(50176, 1, 896, 16)), axes=[2, 3], steps=[2, 2])
+    if what == "relu":
+        x = b.op("relu", x)
+    elif what == "concat":
+        x = b.op("concat", b.param("y", (1, 8, 28, 28)), x, axis=1)
+    else:
+        x = b.op("gather", x, b.param("y", (5,), "int64_type"), axis=1)
+    made = b.build(x)
+    subgraph = only(made, Form.OPERANDS)
+    request = Request("kernel", lower(subgraph, "kernel", Form.OPERANDS), len(subgraph.operands) + 1, "")
+    (outcome,) = compile_kernels([request], parse_target("gfx942"), kernel_options)
+    assert not isinstance(outcome.kernel, Refusal), outcome.kernel
+    assert len(getattr(outcome.kernel, "launches", (None,))) == (1 if what == "relu" else 2)
+    inputs = inputs_of(made)
+    kernel = kernels_of([subgraph], Form.OPERANDS, kernel_options)[subgraph.key].kernel
+    actual = on_iree(subgraph, kernel, operands_of(subgraph, made, inputs))
+    np.testing.assert_array_equal(actual, on_ref(made, inputs)[0])
