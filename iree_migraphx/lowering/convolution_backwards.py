@@ -52,6 +52,8 @@ def _tiles(x: View, w: View, out: Sequence[int], sum_type: str, form: Form) -> V
     taps = [f"t{axis}" for axis in range(rank)]
     wanted = ["n", "k", *(role for pair in zip(places, taps, strict=True) for role in pair)]
     sums = wanted
+    if 1 not in x.axes:
+        w = holding(w, [0])
     if form is Form.CHANNELS_LAST:
         x = materialise(x, [0, *range(2, rank + 2), 1])
         sums = ["n", *places, *taps, "k"]

@@ -99,6 +99,7 @@ TABLE = {
     "one-output-dilated": conv((1, 3, 6, 7), (4, 3, 3, 2), stride=[2, 5], dilation=[2, 3]),
     "one-output-1d": conv((3, 2, 4), (1, 2, 3), stride=[2]),
     "transposed": backwards((1, 3, 4, 5), (3, 6, 2, 2), [2, 2], half=True),
+    "transposed-equal-channels": backwards((2, 2, 2, 2), (2, 3, 1, 2), [1, 2], strides=((2, 0, 1, 4), (0, 1, 3, 3))),
     "transposed-1d": backwards((2, 3, 5), (3, 4, 3), [3]),
     "transposed-1x1": backwards((1, 3, 4, 5), (3, 4, 1, 1), [1, 1]),
     "transposed-3x3": backwards((2, 3, 4, 5), (3, 4, 3, 3), [2, 2], half=True, padding=[1, 1]),
