@@ -133,7 +133,7 @@ def _refused(results: Results) -> Iterator[str]:
                     cases[said][name].append((gpu, type_))
     reasons = sorted({said.partition(":")[0] for said in cases})
     if not reasons:
-        yield "Nothing."
+        yield "Nothing of this. A larger subgraph may still be: [reasons.md](reasons.md)."
     for reason in reasons:
         yield f"[{reason}](reasons.md): {_EXPLAINED[Reason(reason)]}\n"
         for said, kinds in cases.items():

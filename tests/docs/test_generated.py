@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from iree_migraphx import binding, pipeline
+from iree_migraphx.lowering.anchors import ANCHORS
+from iree_migraphx.lowering.emit import TENSOR_OPERATORS
+from iree_migraphx.lowering.types import TYPES
 from iree_migraphx.options import Options
 from iree_migraphx.schema import attributes, report_schema
 from iree_migraphx.study import preview
@@ -24,6 +27,18 @@ def test_the_pages_are_in_step() -> None:
 
     for name, text in generate.pages().items():
         assert (DOCS / name).read_text(encoding="utf-8") == text, f"{name} is old: python docs/generate.py"
+
+
+def test_every_operator_was_compiled_for_every_gpu() -> None:
+    import operator_table
+    from operator_kinds import KINDS
+    from operators_on_gpus import GPUS, cases
+
+    without = {*ANCHORS, *TENSOR_OPERATORS} - {kind.operator for kind in KINDS.values()}
+    assert not without, "each wants a row in benchmarks/operator_kinds.py"
+    known = operator_table.read(operator_table.ON_GPUS)
+    missing = [(gpu, *case) for case in cases((), list(TYPES)) for gpu in GPUS if (gpu, *case) not in known]
+    assert not missing, f"not known of GPUs: {operator_table.COMMAND}"
 
 
 def problems(value: Any, schema: dict[str, Any], whole: dict[str, Any], where: str = "") -> list[str]:
