@@ -53,8 +53,8 @@ def page() -> Iterator[str]:
     yield "\n## Pointwise, behind and in front of anchors\n"
     yield from _table(POINTWISE_NAMES, results, host=True)
     yield "\n## Whole tensors\n"
-    yield "Without an anchor (the option `extra`, which is on for the host). On GPUs a scatter is a copy of its first"
-    yield "operand and a launch that changes it.\n"
+    yield "Without an anchor (the option `extra`, which is on for the host). On GPUs a scatter is a launch that"
+    yield "copies its first operand, one that changes the copy, and a copy of that.\n"
     yield from _table([kind.name for kind in TENSOR_KINDS], results)
     yield "\n## Views\n"
     yield "Over every type, before anchors and other operands; they cost nothing:"

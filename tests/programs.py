@@ -195,7 +195,7 @@ def kernels_of(subgraphs: Sequence[Subgraph], form: Form, options: Options) -> d
 
 
 def on_iree(subgraph: Subgraph, kernel: HostKernel, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Run a subgraph's kernel over inputs named as the body's parameters, in any layout."""
+    """Run a subgraph's kernel over inputs named as the body's parameters, in any layout; it must leave them alone."""
     shapes = [parameter.shape for parameter in subgraph.parameters]
     run = LoadedKernel(device(2), kernel, shapes, subgraph.result_shape)
     operands = []
@@ -205,7 +205,9 @@ def on_iree(subgraph: Subgraph, kernel: HostKernel, inputs: Mapping[str, np.ndar
     result = subgraph.result_shape
     memory = aligned_bytes(result.nbytes)
     memory[:] = 0xA5
+    before = [operand.tobytes() for operand in operands]
     run.run([operand.ctypes.data for operand in operands], {}, memory.ctypes.data)
+    assert [operand.tobytes() for operand in operands] == before, "an operand was written to"
     return strided(memory.view(result.dtype), result).copy()
 
 

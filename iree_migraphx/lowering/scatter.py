@@ -15,7 +15,7 @@ from typing import TypeAlias
 from iree_migraphx.ir.model import Instruction, Shape
 from iree_migraphx.lowering.bindings import arith, ir, tensor
 from iree_migraphx.lowering.builder import elementwise, filled, loop_index, materialise, pad, reshape, slice_
-from iree_migraphx.lowering.element import Element, narrow, widen
+from iree_migraphx.lowering.element import Element, constant, narrow, widen
 from iree_migraphx.lowering.family import Emit, TensorOperator, axis_of, has_elements, over_one
 from iree_migraphx.lowering.moves import INDICES, flipped, index_of, within
 from iree_migraphx.lowering.pointwise_arithmetic import maximum, minimum
@@ -86,7 +86,7 @@ def _scatter_slices(combine: _Combine) -> Emit:
 
 
 def _scattered(x: View, places: View, updates: View, combine: _Combine) -> View:
-    element = mlir_type(x.type)
+    x, element = _fresh(x), mlir_type(x.type)
     op = ir.Operation.create(
         "iree_linalg_ext.scatter",
         results=[x.tensor.type],
@@ -103,6 +103,19 @@ def _scattered(x: View, places: View, updates: View, combine: _Combine) -> View:
         value = narrow(combine(there, new).value, x.type)
         ir.Operation.create("iree_linalg_ext.yield", operands=[value])
     return View(op.results[0], x.lens, tuple(range(len(x.lens))), x.type)
+
+
+def _fresh(x: View) -> View:
+    """A copy: IREE 3.13.0 scatters into the memory of the function's own operand, which is not the kernel's to change.
+
+    It leaves out whatever is a mere copy, so that this is one with a condition that always holds.
+    """
+
+    def element(scalars: list[ir.Value]) -> ir.Value:
+        inside = arith.cmpi(arith.CmpIPredicate.ult, loop_index(0), index_of(x.lens[0]))
+        return arith.select(inside, scalars[0], constant(x.type, 0))
+
+    return elementwise([x], x.lens, range(len(x.lens)), x.type, element)
 
 
 def _can_scatter(instruction: Instruction, operands: Sequence[Shape]) -> bool:
