@@ -19,7 +19,7 @@ from iree_migraphx.lowering.element import Element, constant, narrow, widen
 from iree_migraphx.lowering.family import Emit, TensorOperator, axis_of, has_elements, over_one
 from iree_migraphx.lowering.moves import INDICES, flipped, index_of, within
 from iree_migraphx.lowering.pointwise_arithmetic import maximum, minimum
-from iree_migraphx.lowering.types import is_float, mlir_type
+from iree_migraphx.lowering.types import TYPES, is_float, mlir_type
 from iree_migraphx.lowering.view import View
 
 _Combine: TypeAlias = "Callable[[Element, Element], Element]"
@@ -108,12 +108,16 @@ def _scattered(x: View, places: View, updates: View, combine: _Combine) -> View:
 def _fresh(x: View) -> View:
     """A copy: IREE 3.13.0 scatters into the memory of the function's own operand, which is not the kernel's to change.
 
-    It leaves out whatever is a mere copy, so that this is one with a condition that always holds.
+    It leaves out whatever it knows to be a mere copy. This one has a condition that always holds, on the elements' own
+    bits: the square of no integer leaves 2 when it is divided by 4.
     """
 
     def element(scalars: list[ir.Value]) -> ir.Value:
-        inside = arith.cmpi(arith.CmpIPredicate.ult, loop_index(0), index_of(x.lens[0]))
-        return arith.select(inside, scalars[0], constant(x.type, 0))
+        value, word = scalars[0], ir.IntegerType.get_signless(TYPES[x.type].bits)
+        bits = value if value.type == word else arith.bitcast(word, value)
+        rest = arith.andi(arith.muli(bits, bits), arith.constant(word, 3))
+        holds = arith.cmpi(arith.CmpIPredicate.ne, rest, arith.constant(word, 2))
+        return arith.select(holds, value, constant(x.type, 0))
 
     return elementwise([x], x.lens, range(len(x.lens)), x.type, element)
 

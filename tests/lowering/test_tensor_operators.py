@@ -235,6 +235,9 @@ TABLE |= {
     "scatter-last": Row(
         "scatter_none", ((2, 3, 4), (2, 3, 1), (2, 3, 1)), {"axis": 2}, types=(INT64, INT32, INT64), indices=PLACES
     ),
+    "scatter-one-row": Row(
+        "scatter_none", ((1, 4), (1, 3), (1, 3)), {"axis": 1}, types=(FLOAT, INT64, FLOAT), indices=(2, 0, 1)
+    ),
     "scatter-edges": Row(
         "scatter_max", ((3, 4), (2, 3), (2, 3)), {"axis": 0}, types=(FLOAT, INT64, FLOAT), indices=PLACES, edges=True
     ),

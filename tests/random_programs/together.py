@@ -48,7 +48,7 @@ SIMPLE = (
 _LOOPS = "attributes {translation_info = #iree_codegen.translation_info<pipeline = #iree_cpu.pipeline<Default>>} "
 SECONDS = 600
 #: Of processor time and of memory (kB), which some programs make the compiler take without end.
-_LIMITED = 'ulimit -t 90 -v 6000000; exec "$@"'
+_LIMITED = 'ulimit -t 90; ulimit -v 6000000; exec "$@"'
 
 
 class CompileError(Exception):
@@ -244,6 +244,7 @@ def run(
     results: dict[int, list[np.ndarray]] = {}
     for symbol, members in module.functions.items():
         kept = []
+        given: list[tuple[np.ndarray, bytes]] = []
         arguments = r.VmVariantList(0)
         for number in members:
             interface = interfaces[number]
@@ -253,6 +254,7 @@ def run(
                 buffer = queue.buffer(memory)
                 element = getattr(r.HalElementType, _ELEMENT_TYPES[memory_type(shape.type)])
                 kept += [memory, buffer]
+                given.append((memory, memory.tobytes()))
                 arguments.push_ref(r.HalBufferView(buffer, list(physical_lens(shape)), element))
             results[number] = []
             for shape in interface.results:
@@ -266,4 +268,5 @@ def run(
             context.invoke(code.lookup_function(symbol), arguments, r.VmVariantList(1))
         except (ValueError, IndexError, RuntimeError) as error:
             raise CompileError(f"IREE's runtime: {error}") from error
+        assert all(memory.tobytes() == before for memory, before in given), f"{symbol} writes to an operand"
     return [[value.copy() for value in results[number]] for number in range(len(interfaces))]
