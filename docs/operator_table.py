@@ -46,7 +46,7 @@ def page() -> Iterator[str]:
     yield f"On the host everything here is computed. The column *GPUs* is about {_listed(GPUS)}:"
     yield "*yes* is one launch for each of them and each type; *several launches* counts fills and copies, which become"
     yield "instructions of MIGraphX's. It is of kernels that were compiled and checked, not run, by\n"
-    yield f"    {COMMAND}\n"
+    yield f"<!-- not run: it takes an hour -->\n```bash\n{COMMAND}\n```\n"
     yield "## Anchors\n"
     yield "Attention over other types is two dots and a softmax.\n"
     yield from _table([kind.name for kind in ANCHOR_KINDS], results)

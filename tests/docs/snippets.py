@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
 _BLOCK = re.compile(
-    r"^(?:<!-- (?P<mark>.+?) -->\n)?(?P<fence>```+)(?P<language>\w*)\n(?P<text>.*?)^(?P=fence)$", re.M | re.S
+    r"^(?:<!-- (?P<mark>[^\n]+?) -->\n)?(?P<fence>```+)(?P<language>\w*)\n(?P<text>.*?)^(?P=fence)$", re.M | re.S
 )
 _MARKS = ("file", "fails", "virtual gpu", "torch", "not run")
 

@@ -48,7 +48,7 @@ SIMPLE = (
 _LOOPS = "attributes {translation_info = #iree_codegen.translation_info<pipeline = #iree_cpu.pipeline<Default>>} "
 SECONDS = 600
 #: Of processor time and of memory (kB), which some programs make the compiler take without end.
-_LIMITED = 'ulimit -t 90; ulimit -v 6000000; exec "$@"'
+_LIMITED = 'ulimit -t 40; ulimit -v 6000000; exec "$@"'
 
 
 class CompileError(Exception):
