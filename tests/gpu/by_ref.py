@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -57,7 +57,9 @@ class ByRef:
                 expected = np.array(wanted)
                 problem = tolerance.problem(found, expected)
                 if problem:
-                    noise = rounding(subgraph if part is None else part.subgraph, given, number, expected)
+                    compared = subgraph if part is None else part.subgraph
+                    noise = rounding(compared, given, number, expected)
+                    found = np.where(at_the_limit(compared, given, expected.shape), expected, found)
                     problem = replace(tolerance, relative=tolerance.relative + noise).problem(found, expected)
                 self.checked += 1
                 self.whole += part is None
@@ -80,12 +82,30 @@ def rounding(subgraph: Subgraph, given: Mapping[str, np.ndarray], number: int, e
 
     More than the types tell where a sum is made in half precision, and a sigmoid of it is next to 0.
     """
-    body = replace(subgraph.body, instructions=tuple(map(in_double, subgraph.body.instructions)))
-    exact = compiled_for_ref(replace(subgraph, body=body))
-    wide = {name: value.astype(np.float64) if is_float(value.dtype) else value for name, value in given.items()}
-    right, found = np.array(exact.run(wide)[number]), expected.astype(np.float64)
+    right, found = (
+        computed_in_double(subgraph, given, subgraph.body.instructions[-1].inputs)[number],
+        expected.astype(np.float64),
+    )
     both = np.isfinite(right) & np.isfinite(found)
     return float(np.abs(right - found)[both].max(initial=0.0) / (np.abs(found[both]).max(initial=0.0) or 1.0))
+
+
+def at_the_limit(subgraph: Subgraph, given: Mapping[str, np.ndarray], lens: tuple[int, ...]) -> np.ndarray:
+    """Where a half on the way to an element is next to the greatest: MIGraphX rounds down, kernels to infinity."""
+    found = np.zeros(lens, np.bool_)
+    narrow = [i for i in subgraph.body.instructions if i.shape.lens == lens and i.shape.type == "half_type"]
+    narrow = [i for i in narrow if not i.name.startswith("@")]
+    for value in computed_in_double(subgraph, given, [i.id for i in narrow]):
+        found |= np.abs(np.abs(value) / float(np.finfo(np.float16).max) - 1) < 2.0**-8
+    return found
+
+
+def computed_in_double(subgraph: Subgraph, given: Mapping[str, np.ndarray], results: Sequence[str]) -> list[np.ndarray]:
+    """These values of the body, over doubles."""
+    *body, end = map(in_double, subgraph.body.instructions)
+    module = replace(subgraph.body, instructions=(*body, replace(end, inputs=tuple(results))))
+    wide = {name: value.astype(np.float64) if is_float(value.dtype) else value for name, value in given.items()}
+    return [np.array(value) for value in compiled_for_ref(replace(subgraph, body=module)).run(wide)] if results else []
 
 
 def in_double(instruction: Instruction) -> Instruction:

@@ -67,3 +67,15 @@ def test_how_far_off_a_sum_in_half_precision_is():
     given = {p.id: random.standard_normal(p.shape.lens).astype(np.float16) for p in subgraph.parameters}
     (found,) = on_ref(body_of(subgraph), given)
     assert 1e-4 < rounding(subgraph, given, 0, found) < 1e-1
+
+
+@pytest.mark.parametrize("x, wrong", [(1365.0, 0), (1300.0, 1)])
+def test_infinity_next_to_the_greatest_half(x, wrong):
+    """48 * 1365 is halfway to what no half holds: MIGraphX rounds it down, a kernel up."""
+    b = Builder()
+    product = b.op("dot", b.param("x", (1, 1), "half_type"), b.param("w", (1, 1), "half_type"))
+    (made,) = subgraphs_of(b.build(b.op("mul", product, b.spread(b.literal(0.125, "half_type"), (1, 1)))))
+    arguments = {index: np.array([value], np.float16).view(np.uint8) for index, value in enumerate((x, 48.0, np.inf))}
+    by_ref = ByRef()
+    by_ref.observing(made)(arguments)
+    assert len(by_ref.wrong) == wrong
