@@ -6,6 +6,7 @@ For more of them: `python -m random_programs --help`, with tests/ on PYTHONPATH.
 import numpy as np
 import pytest
 
+from iree_migraphx.ir.model import DTYPES
 from iree_migraphx.lowering.anchors import Form
 from programs import Builder, on_ref, text
 from random_programs import shrink, together
@@ -147,6 +148,17 @@ def test_numbers_beyond_what_attention_takes_are_no_mistake():
     outcome = check([Example(program, kinds, Form.OPERANDS, False, ())], own=True)
     assert_right(outcome)
     assert outcome.looked_at
+
+
+def test_a_remainder_that_is_flushed_is_no_mistake():
+    """Found at random: -2 mod 1.43e-38, of which the remainder is denormal."""
+    b = Builder()
+    program = b.build(b.op("mod", b.param("x", (4,), "bf16_type"), b.param("y", (4,), "bf16_type")))
+    x, y = np.full(4, -2.0), np.full(4, 1.432633740064663e-38)
+    values = {name: value.astype(DTYPES["bf16_type"]) for name, value in (("x", x), ("y", y))}
+    step = Step(program, program.main.instructions[-2], values)
+    assert fault(step, np.zeros(4, DTYPES["bf16_type"])) is None
+    assert fault(step, np.ones(4, DTYPES["bf16_type"])) is not None
 
 
 def test_iree_says_which_module_it_refuses():

@@ -189,6 +189,10 @@ def _pointwise(
     if name in ("cos", "sin", "tan"):
         # Larger angles have no digits left (docs/facts.md).
         fine &= ~(np.abs(wide[0]) > 1e15)
+    if name == "mod" and type_ in NORMAL:
+        # A remainder that is flushed counts as none, and what is left of a divisor is a multiple of it.
+        tiny = np.abs(wide[1]) < NORMAL[type_] / float(ml_dtypes.finfo(operands[1].dtype).eps)
+        fine &= ~(tiny & (np.abs(a.astype(np.float64) - e.astype(np.float64)) <= np.abs(wide[1])))
     if name == "pow" and type_.startswith("fp8"):
         fine &= ~np.any([np.isnan(x) for x in wide], axis=0)
     operands, a, e, t = [x[fine] for x in operands], a[fine], e[fine], t[fine]
