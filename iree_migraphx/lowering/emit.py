@@ -122,10 +122,8 @@ def lower(subgraph: Subgraph, symbol: str, form: Form = Form.OPERANDS) -> str:
     """
     with _context(), ir.Location.unknown():
         module = ir.Module.create()
-        types: list[ir.Type] = [
-            tensor_type(physical_lens(parameter.shape), type_)
-            for parameter, type_ in zip(subgraph.parameters, parameter_types(subgraph, form).values(), strict=True)
-        ]
+        elements = parameter_types(subgraph, form)
+        types: list[ir.Type] = [tensor_type(physical_lens(p.shape), elements[p.id]) for p in subgraph.parameters]
         results = [tensor_type(physical_lens(shape), shape.type) for shape in subgraph.result_shapes]
         with ir.InsertionPoint(module.body):
             function = func.FuncOp(symbol, ([*types, *[ir.Type.parse("!hal.buffer")] * len(results)], results))
@@ -135,7 +133,7 @@ def lower(subgraph: Subgraph, symbol: str, form: Form = Form.OPERANDS) -> str:
             block = function.add_entry_block()
         try:
             with ir.InsertionPoint(block):
-                func.ReturnOp(_emit_body(subgraph, list(block.arguments)[: len(types)], form))
+                func.ReturnOp(_emit_body(subgraph, list(block.arguments)[: len(types)], elements, form))
             if form is Form.CHANNELS_LAST:
                 round_bf16(module)
             else:
@@ -155,9 +153,11 @@ def _remove_barriers(block: ir.Block) -> None:
             op.operation.erase()
 
 
-def _emit_body(subgraph: Subgraph, arguments: Sequence[ir.Value], form: Form) -> list[ir.Value]:
+def _emit_body(
+    subgraph: Subgraph, arguments: Sequence[ir.Value], types: Mapping[str, str], form: Form
+) -> list[ir.Value]:
     values: dict[str, Value] = {}
-    body, types = subgraph.body.by_id(), parameter_types(subgraph, form)
+    body = subgraph.body.by_id()
     tensors = iter(arguments)
     fused = _attentions(subgraph, form)
     inside = {member for found in fused.values() for member in found.members}

@@ -82,10 +82,8 @@ def rounding(subgraph: Subgraph, given: Mapping[str, np.ndarray], number: int, e
 
     More than the types tell where a sum is made in half precision, and a sigmoid of it is next to 0.
     """
-    right, found = (
-        computed_in_double(subgraph, given, subgraph.body.instructions[-1].inputs)[number],
-        expected.astype(np.float64),
-    )
+    right = computed_in_double(subgraph, given, subgraph.body.instructions[-1].inputs)[number]
+    found = expected.astype(np.float64)
     both = np.isfinite(right) & np.isfinite(found)
     return float(np.abs(right - found)[both].max(initial=0.0) / (np.abs(found[both]).max(initial=0.0) or 1.0))
 
