@@ -422,7 +422,7 @@ def test_check_compiles_and_runs_nothing(kernel_options):
 
 
 def test_mlir_that_is_not_valid_is_a_reason(monkeypatch):
-    monkeypatch.setattr(emit, "_emit_body", lambda subgraph, arguments, form: arguments[1:2])
+    monkeypatch.setattr(emit, "_emit_body", lambda subgraph, arguments, *_: arguments[1:2])
     report = pipeline.check(parsed(convolutions()), "gfx942", Options(cache=False, quiet=True))
     assert report.reasons == {Reason.LOWERING_ERROR: 1}
     assert "doesn't match function result type" in report.subgraphs[0].detail

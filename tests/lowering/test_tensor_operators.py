@@ -268,7 +268,8 @@ def values(row, made):
     random, found = np.random.default_rng(11), {}
     for number, (name, shape) in enumerate(sorted(parameters(made).items())):
         if row.indices is not None and number == row.at:
-            found[name] = np.array(list(row.indices)).astype(shape.dtype).reshape(shape.lens)
+            # As objects: numpy makes doubles of integers beyond 2**63.
+            found[name] = np.array(list(row.indices), object).astype(shape.dtype).reshape(shape.lens)
             continue
         if row.batches and number == 2:
             found[name] = np.arange(shape.elements, dtype=shape.dtype) % parameters(made)["x0"].lens[0]
