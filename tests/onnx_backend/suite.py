@@ -63,9 +63,9 @@ class Result:
         return self.plain == PASSES and self.ours != PASSES
 
     @property
-    def died(self) -> bool:
-        """Whether a process ended with it."""
-        return DIED in (self.plain, self.ours)
+    def doubtful(self) -> bool:
+        """Whether it may be another test's fault, in the same process."""
+        return self.worse or DIED in (self.plain, self.ours) or self.iree < self.eligible
 
     @property
     def better(self) -> bool:
@@ -105,12 +105,12 @@ def run(cases: Sequence[TestCase], options: Options, jobs: int = 1) -> list[Resu
 
 
 def run_fairly(cases: Sequence[TestCase], options: Options, jobs: int = 1) -> list[Result]:
-    """As `run`; but what looks worse, or died, runs once more in a process of its own.
+    """As `run`; but what looks worse, left subgraphs out, or died runs once more in a process of its own.
 
     Some models make MIGraphX write past the end of its memory, which hurts whoever comes next in the process.
     """
     results = {result.name: result for result in run(cases, options, jobs)}
-    for case in [case for case in cases if results[case.name].worse or results[case.name].died]:
+    for case in [case for case in cases if results[case.name].doubtful]:
         results[case.name] = run([case], options)[0]
     return list(results.values())
 
