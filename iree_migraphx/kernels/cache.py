@@ -26,7 +26,7 @@ from iree_migraphx.kernels.model import Kernel, Request
 from iree_migraphx.kernels.scratch import scratch_folder
 
 #: Grows whenever an entry written before could be misread, or its kernel be accepted or refused where a new one is not.
-ABI = 6
+ABI = 7
 
 MAKERS = "compilers"
 _UNFINISHED = ".unfinished-"

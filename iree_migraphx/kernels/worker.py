@@ -6,12 +6,13 @@ import logging
 import shlex
 import signal
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.kernels.accept import accept_gpu, accept_host
-from iree_migraphx.kernels.compiler import Compiler, compile_command, staged_commands
+from iree_migraphx.kernels.compiler import Compiler, compile_command, flag_name, staged_commands
 from iree_migraphx.kernels.flags import FileFlag, write_flags
 from iree_migraphx.kernels.invoke import Run, run
 from iree_migraphx.kernels.model import Kernel, Request
@@ -59,6 +60,11 @@ _LASTING = frozenset(
         Reason.WRONG_TARGET,
     }
 )
+
+# Of launches that compute the same in different parts of a buffer IREE makes one kernel that is told the part, as a
+# constant. Without this the launch gets the part itself (FuseDispatchBindings.cpp). It is no flag for every kernel: a
+# part may begin anywhere, and a pointer may not.
+_PARTS_AS_POINTERS = "--iree-scheduling-optimize-bindings=false"
 
 _log = logging.getLogger(__name__)
 _from_iree = logging.getLogger(FROM_IREE)
@@ -116,7 +122,10 @@ def compile_order(order: Order, compiler: Compiler, stop: threading.Event) -> Co
             source.write_text(request.mlir, encoding="utf-8")
             command = compile_command(compiler, target, write_flags(order.flags, folder), source, output)
             result = _accept(run(command, folder, output), request, target)
-            if isinstance(result, Refusal) and result.reason is Reason.BLOCK_NOT_1D:
+            if _is(result, Reason.PUSH_CONSTANTS) and not _has(order.flags, _PARTS_AS_POINTERS):
+                command = [*command, _PARTS_AS_POINTERS]
+                result = _accept(run(command, folder, output), request, target)
+            if _is(result, Reason.BLOCK_NOT_1D):
                 # It needs iree.compiler, whose import takes a tenth of a second.
                 from iree_migraphx.kernels.flatten import flatten_workgroups
 
@@ -176,6 +185,15 @@ def _is_about_the_input(ended: Run | None) -> bool:
     if ended is None or not ended.diagnosis:
         return False
     return _LINKERS_VERDICT in ended.errors or not any(text in ended.errors for text in _SURROUNDINGS)
+
+
+def _is(result: Kernel | Refusal, reason: Reason) -> bool:
+    return isinstance(result, Refusal) and result.reason is reason
+
+
+def _has(flags: Iterable[str | FileFlag], ours: str) -> bool:
+    """Whether the user gives a flag of ours, with whatever value."""
+    return flag_name(ours) in (flag_name(flag) for flag in flags if isinstance(flag, str))
 
 
 def _accept(data: bytes, request: Request, target: Target) -> Kernel | Refusal:

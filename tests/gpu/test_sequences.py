@@ -201,3 +201,25 @@ def test_a_dot_split_along_its_sum(virtual_device, kernel_options):
     inputs = inputs_of(plain)
     (actual,) = run_on_device(done, virtual_device, inputs, False)
     np.testing.assert_array_equal(actual, on_ref(plain, inputs)[0])
+
+
+def test_one_kernel_launched_twice(virtual_device, kernel_options):
+    """Over different parts of the buffer between the launches, as MIGraphX places it."""
+    main = Builder()
+    x, y = (main.op("softmax", main.param(name, (32, 64)), axis=1) for name in "xy")
+    plain = main.build(main.op("reduce_sum", main.op("mul", x, y), axes=[0]))
+    done = compiled(loaded(plain), kernel_options, virtual_device, extra=True)
+    assert done.report.swapped == done.report.eligible == 1, done.report.summary()
+    (kernel,) = done.kernels.values()
+    first, again, last = kernel.launches
+    assert first.symbol == again.symbol
+    written = [*first.pointers[1:], *again.pointers[1:]]
+    assert len(set(written)) == len(written)
+    assert set(written) <= set(last.pointers)
+    inputs = inputs_of(plain)
+    (actual,) = run_on_device(done, virtual_device, inputs, False)
+    np.testing.assert_allclose(actual, on_ref(plain, inputs)[0], rtol=1e-5)
+    given = [launch.pointers for launch in virtual_device.launches if launch.is_ours]
+    parts = dict(zip(last.pointers, given[-1], strict=True))
+    for launch, addresses in zip((first, again), given[:2], strict=True):
+        assert [parts[region] for region in launch.pointers[1:]] == [*addresses[1:]]

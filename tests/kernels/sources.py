@@ -114,6 +114,34 @@ func.func @iree_two_dots(%a: tensor<64x64xf32>, %b: tensor<64x64xf32>, %c: tenso
     "dot",
 )
 
+#: The same of two operands, as one kernel that is launched twice, and then the sum of the products.
+TWICE_THE_SAME = Request(
+    "iree_twice",
+    f"""
+func.func @iree_twice(%a: tensor<64x512xf32>, %b: tensor<64x512xf32>, {RESULT}) -> tensor<1xf32> {{
+  %zero = arith.constant 0.0 : f32
+  %empty = tensor.empty() : tensor<64xf32>
+  %start = linalg.fill ins(%zero : f32) outs(%empty : tensor<64xf32>) -> tensor<64xf32>
+  %s = linalg.reduce {{ arith.addf }} ins(%a : tensor<64x512xf32>) outs(%start : tensor<64xf32>) dimensions = [1]
+  %t = linalg.reduce {{ arith.addf }} ins(%b : tensor<64x512xf32>) outs(%start : tensor<64xf32>) dimensions = [1]
+  %one = tensor.empty() : tensor<1xf32>
+  %begin = linalg.fill ins(%zero : f32) outs(%one : tensor<1xf32>) -> tensor<1xf32>
+  %r = linalg.generic {{
+    indexing_maps = [affine_map<(i) -> (i)>, affine_map<(i) -> (i)>, affine_map<(i) -> (0)>],
+    iterator_types = ["reduction"]
+  }} ins(%s, %t : tensor<64xf32>, tensor<64xf32>) outs(%begin : tensor<1xf32>) {{
+  ^bb0(%x: f32, %y: f32, %w: f32):
+    %p = arith.mulf %x, %y : f32
+    %q = arith.addf %w, %p : f32
+    linalg.yield %q : f32
+  }} -> tensor<1xf32>
+  return %r : tensor<1xf32>
+}}
+""",
+    3,
+    "reduce_sum",
+)
+
 COPY = Request(
     "iree_copy",
     f"func.func @iree_copy(%a: tensor<64xf16>, {RESULT}) -> tensor<64xf16> {{ return %a : tensor<64xf16> }}",

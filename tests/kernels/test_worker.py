@@ -7,12 +7,12 @@ import pytest
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.kernels.compiler import find_compiler
-from iree_migraphx.kernels.model import GpuKernel, HostKernel
+from iree_migraphx.kernels.model import GpuKernel, GpuSequence, HostKernel
 from iree_migraphx.kernels.targets import parse_target
 from iree_migraphx.kernels.worker import compile_order
 from iree_migraphx.logs import FROM_IREE
 
-from .sources import CRASHING, INVALID, TWO_DOTS, dot, fake_compiler, order, real_compiler
+from .sources import CRASHING, INVALID, TWICE_THE_SAME, TWO_DOTS, dot, fake_compiler, order, real_compiler
 
 GFX942 = parse_target("gfx942")
 HOST = parse_target("host")
@@ -45,6 +45,28 @@ def test_gpu(options, temporary):
     assert compiled.seconds > 0.05
     assert compiled.command[0] == str(real_compiler())
     assert "--iree-rocm-target=gfx942" in compiled.command
+
+
+@pytest.mark.parametrize("gfx", ["gfx942", "gfx1100"])
+def test_one_kernel_for_two_parts_of_a_buffer(options, temporary, gfx):
+    """IREE would give it the part as a constant, which MIGraphX can't: it gets a pointer to the part."""
+    compiled = compile_(TWICE_THE_SAME, options, parse_target(gfx))
+    assert isinstance(compiled.result, GpuSequence), compiled.result
+    assert compiled.lasting
+    first, again, last = compiled.result.launches
+    assert first.symbol == again.symbol != last.symbol
+    parts = [launch.pointers[-1] for launch in (first, again)]
+    assert {part.buffer for part in parts} == {TWICE_THE_SAME.arguments}
+    assert abs(parts[0].offset - parts[1].offset) >= parts[0].size == parts[1].size == 64 * 4
+    assert set(parts) <= set(last.pointers)
+
+
+def test_the_users_own_flag_for_parts_counts(options, temporary):
+    flag = "--iree-scheduling-optimize-bindings=true"
+    compiled = compile_(TWICE_THE_SAME, replace(options, flags=(flag,)))
+    assert isinstance(compiled.result, Refusal)
+    assert compiled.result.reason is Reason.PUSH_CONSTANTS
+    assert compiled.command.count(flag) == 1
 
 
 @pytest.mark.parametrize("request_", [DOT, TWO_DOTS], ids=lambda request: request.symbol)
