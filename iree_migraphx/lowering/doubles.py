@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from iree_migraphx.lowering.bindings import arith, ir, math
-from iree_migraphx.lowering.element import constant
+from iree_migraphx.lowering.element import constant, with_sign
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Double:
 
     def signed_as(self, other: Double) -> Double:
         """This magnitude with the other's sign."""
-        return Double(math.copysign(self.value, other.value))
+        return Double(with_sign(self.value, other.value))
 
 
 Function: TypeAlias = "Callable[[Double], Double]"

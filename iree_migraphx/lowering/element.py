@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 
 from iree_migraphx.lowering import float8
-from iree_migraphx.lowering.bindings import arith, ir
+from iree_migraphx.lowering.bindings import arith, ir, math
 from iree_migraphx.lowering.types import NATIVE, is_float, mlir_type
 
 
@@ -70,3 +70,15 @@ def narrow(value: ir.Value, type_: str) -> ir.Value:
         # C++ converts a double to the narrow types by way of float.
         value = arith.truncf(mlir_type("float_type"), value)
     return arith.truncf(target, value)
+
+
+def with_sign(value: ir.Value, sign: ir.Value) -> ir.Value:
+    """C's copysign of two floats of one type.
+
+    Of doubles by a choice: LLVM dies of a copysign where a work-item of a GPU has a vector of one (IREE 3.13.0).
+    """
+    if value.type != mlir_type("double_type"):
+        return math.copysign(value, sign)
+    bits, magnitude = arith.bitcast(mlir_type("int64_type"), sign), math.absf(value)
+    negative = arith.cmpi(arith.CmpIPredicate.slt, bits, constant("int64_type", 0))
+    return arith.select(negative, arith.negf(magnitude), magnitude)

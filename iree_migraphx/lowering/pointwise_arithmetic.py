@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from iree_migraphx.lowering.bindings import arith, ir, math
-from iree_migraphx.lowering.element import Element, constant, widen
+from iree_migraphx.lowering.element import Element, constant, widen, with_sign
 from iree_migraphx.lowering.pointwise_entry import Emit, Pointwise
 from iree_migraphx.lowering.types import element_type, is_float, is_unsigned, limits, mlir_type
 
@@ -101,7 +101,7 @@ def _floor_modulo(fields: Mapping[str, Any], x: Sequence[Element]) -> ir.Value:
 def _fmod(a: Element, b: Element) -> ir.Value:
     """C's fmod, exact: what is left of |a| when ever smaller multiples of |b| are taken away."""
     x, y = _as_double(a), _as_double(b)
-    return _from_double(math.copysign(_reduced(math.absf(x), math.absf(y), a.type), x), a.type)
+    return _from_double(with_sign(_reduced(math.absf(x), math.absf(y), a.type), x), a.type)
 
 
 def _mod(fields: Mapping[str, Any], x: Sequence[Element]) -> ir.Value:
@@ -119,7 +119,7 @@ def _mod(fields: Mapping[str, Any], x: Sequence[Element]) -> ir.Value:
     # Less than twice the modulus: one step.
     left = arith.subf(math.absf(total), modulus)
     left = arith.select(arith.cmpf(arith.CmpFPredicate.OLT, math.absf(total), modulus), math.absf(total), left)
-    return _from_double(math.copysign(left, total), type_)
+    return _from_double(with_sign(left, total), type_)
 
 
 def _as_double(x: Element) -> ir.Value:

@@ -12,7 +12,7 @@ from typing import Any
 
 from iree_migraphx.lowering import doubles
 from iree_migraphx.lowering.bindings import arith, ir, math
-from iree_migraphx.lowering.element import Element, constant
+from iree_migraphx.lowering.element import Element, constant, with_sign
 from iree_migraphx.lowering.pointwise_arithmetic import like
 from iree_migraphx.lowering.pointwise_entry import Emit, Pointwise
 
@@ -58,7 +58,7 @@ def _elu_of(fields: Mapping[str, Any], x: Sequence[Element], expm1: ir.Value) ->
 
 def _erf(fields: Mapping[str, Any], x: Sequence[Element]) -> ir.Value:
     # IREE's approximation for CPUs loses the sign of a zero.
-    return math.copysign(math.erf(x[0].value), x[0].value)
+    return with_sign(math.erf(x[0].value), x[0].value)
 
 
 def _pow(fields: Mapping[str, Any], x: Sequence[Element]) -> ir.Value:
@@ -90,7 +90,7 @@ def _power_with(
     result = positive(magnitude, exponent)
     unit = arith.select(compare("UNO", exponent, exponent), exponent, one)
     result = arith.select(compare("OEQ", magnitude, one), unit, result)
-    result = arith.select(odd, math.copysign(result, base), result)
+    result = arith.select(odd, with_sign(result, base), result)
     result = arith.select(no_root, number(pymath.nan), result)
     # An expansion of the largest number to the first power overflows.
     result = arith.select(compare("OEQ", exponent, one), base, result)

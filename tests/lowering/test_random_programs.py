@@ -10,7 +10,7 @@ from iree_migraphx.ir.model import DTYPES
 from iree_migraphx.lowering.anchors import Form
 from programs import Builder, on_ref, text
 from random_programs import shrink, together
-from random_programs.check import Finding, Outcome, check, inputs_of
+from random_programs.check import Finding, Outcome, alike, check, inputs_of
 from random_programs.choices import Choices
 from random_programs.coverage import KNOWN, Coverage
 from random_programs.generate import Example, distinct, example
@@ -159,6 +159,16 @@ def test_a_remainder_that_is_flushed_is_no_mistake():
     step = Step(program, program.main.instructions[-2], values)
     assert fault(step, np.zeros(4, DTYPES["bf16_type"])) is None
     assert fault(step, np.ones(4, DTYPES["bf16_type"])) is not None
+
+
+def test_a_double_made_of_a_sum_of_floats_is_as_near_as_that():
+    """Found at random: an attention, which is one operation or several, and behind it a convert."""
+    first, now = np.array([0.96783167, 0.11215416, -0.29447114]), np.array([0.96783179, 0.11215415, -0.29447114])
+    single, double = np.dtype(np.float32), np.dtype(np.float64)
+    assert alike(first, now, [single])
+    assert not alike(first, now, [double])
+    assert not alike(first, now, [])
+    assert not alike(first, now + 1e-4, [single])
 
 
 def test_iree_says_which_module_it_refuses():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -235,8 +236,7 @@ def _faults(each: _Lowered, results: Sequence[np.ndarray], before: Sequence[np.n
             (now,) = Step(program, known, values).evaluate()
         else:  # equal to another value
             continue
-        sums = any(i.name in SUMS or i.name.startswith("reduce_") for i in program.main.instructions)
-        if not _alike(first, now, sums):
+        if not alike(first, now, _types_of_sums(program)):
             return f"{value} depends on what else is a result: {first.reshape(-1)[:8]} and {now.reshape(-1)[:8]}"
     return None
 
@@ -264,7 +264,13 @@ def _beyond_attention(each: _Lowered, values: Mapping[str, np.ndarray]) -> bool:
     return False
 
 
-def _alike(a: np.ndarray, b: np.ndarray, sums: bool) -> bool:
+def _types_of_sums(program: Program) -> list[np.dtype[Any]]:
+    """Types of what adds up in any order; whatever is computed of it is as near as these are."""
+    sums = (i for i in program.main.instructions if i.name in SUMS or i.name.startswith("reduce_"))
+    return [i.shape.dtype for i in sums if i.shape.type != PAIR]
+
+
+def alike(a: np.ndarray, b: np.ndarray, sums: Sequence[np.dtype[Any]]) -> bool:
     """Equal; where there are sums, whose order may change, most elements are near: others may be beyond a step."""
     with np.errstate(all="ignore"):
         same = (a == b) | ((a != a) & (b != b))
@@ -274,6 +280,7 @@ def _alike(a: np.ndarray, b: np.ndarray, sums: bool) -> bool:
             same |= np.abs(a.astype(np.float64) - b.astype(np.float64)) <= 64
         elif a.dtype.kind != "b":
             x, y = a.astype(np.float64), b.astype(np.float64)
-            largest = np.nanmax(np.where(np.isfinite(y), np.abs(y), 0.0))
-            same |= np.abs(x - y) <= 64 * spacing(np.full(x.shape, largest), a.dtype)
+            largest = np.full(x.shape, np.nanmax(np.where(np.isfinite(y), np.abs(y), 0.0)))
+            floats = [each for each in (a.dtype, *sums) if each.kind not in "iub"]
+            same |= np.abs(x - y) <= 64 * np.max([spacing(largest, each) for each in floats], axis=0)
         return bool(same.mean() >= 0.75)
