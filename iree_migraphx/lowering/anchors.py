@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.model import Instruction, Shape
@@ -65,14 +66,25 @@ def channels_last(instruction: Instruction) -> bool:
 
 
 def _dot(instruction: Instruction, operands: Sequence[View], form: Form) -> View:
-    """Batched matrix product of [..., m, k] and [..., k, n]; batch dimensions are equal (op/dot.hpp)."""
+    """Batched matrix product of [..., m, k] and [..., k, n]; batch dimensions are equal (op/dot.hpp).
+
+    One along which both operands are broadcast is left out of the sums; IREE's GPU code dies of loops that no operand
+    has (GPUPadOperands divides by zero, 3.13.0).
+    """
     a, b = operands
     _require_quantized(instruction, a)
-    rank = len(instruction.shape.lens)
+    lens = instruction.shape.lens
+    alike = {axis for axis, length in enumerate(lens[:-2]) if length != 1 and axis not in (*a.axes, *b.axes)}
+    if alike:
+        one = tuple(1 if axis in alike else length for axis, length in enumerate(lens))
+        smaller = [View(x.tensor, (*one[:-2], *x.lens[-2:]), x.axes, x.type) for x in operands]
+        shape = Shape.standard_of(instruction.shape.type, one)
+        return _dot(replace(instruction, shape=shape), smaller, form).broadcast_to(lens, 0)
+    rank = len(lens)
     batch, (m, n, k) = list(range(rank - 2)), (rank - 2, rank - 1, rank)
     if rank - 1 not in a.axes:
         b = holding(b, [rank - 2])
-    lens, sum_type = instruction.shape.lens, accumulator(instruction.shape.type)
+    sum_type = accumulator(instruction.shape.type)
     rows = lens[m] * math.prod(lens[axis] for axis in batch if axis not in b.axes)
     columns = lens[n] * math.prod(lens[axis] for axis in batch if axis not in a.axes)
     swapped = form.dense and few_rows(a.type, rows, a.lens[-1])
