@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from iree_migraphx.ir.model import Instruction, Shape
@@ -83,6 +84,23 @@ def _scatter_slices(combine: _Combine) -> Emit:
         return _scattered(x, places, reshape(updates, [count, *x.lens[depth:]]), combine)
 
     return scatter
+
+
+def _updates_apart(emit: Emit) -> Emit:
+    """For GPUs: fused with what computes its updates, a permutation of them even, IREE 3.13.0 fails at a scatter."""
+
+    def apart(instruction: Instruction, operands: Sequence[View]) -> View:
+        x, indices, updates = operands
+        updates = materialise(updates)
+        # Others are views of memory: apart they might begin anywhere, and a kernel's pointer may not.
+        owner = updates.tensor.owner
+        if not isinstance(owner, ir.Block) and owner.name == "linalg.generic":
+            kind = updates.tensor.type
+            op = ir.Operation.create("iree_tensor_ext.compute_barrier.start", [kind], [updates.tensor])
+            updates = replace(updates, tensor=op.results[0])
+        return emit(instruction, (x, indices, updates))
+
+    return apart
 
 
 def _scattered(x: View, places: View, updates: View, combine: _Combine) -> View:
@@ -185,6 +203,12 @@ _COMBINE: Mapping[str, _Combine] = {
 #: Operator -> how it is computed. Adding one is one entry here and one row in tests/lowering/test_tensor_operators.py.
 SCATTER: Mapping[str, TensorOperator] = {
     "prefix_scan_sum": TensorOperator(_running_sum, over_one),
-    **{f"scatter_{name}": TensorOperator(_scatter(c), _can_scatter) for name, c in _COMBINE.items()},
-    **{f"scatternd_{name}": TensorOperator(_scatter_slices(c), _can_scatter_slices) for name, c in _COMBINE.items()},
+    **{
+        f"{operator_}_{name}": TensorOperator(emit(combine), supports, _updates_apart(emit(combine)))
+        for operator_, emit, supports in (
+            ("scatter", _scatter, _can_scatter),
+            ("scatternd", _scatter_slices, _can_scatter_slices),
+        )
+        for name, combine in _COMBINE.items()
+    },
 }
