@@ -15,9 +15,10 @@ from typing import TypeAlias
 
 from iree_migraphx.ir.model import Instruction, Shape
 from iree_migraphx.lowering.bindings import arith, ir, tensor
-from iree_migraphx.lowering.builder import elementwise, filled, loop_index, materialise, pad, reshape, slice_
+from iree_migraphx.lowering.builder import elementwise, filled, loop_index, materialise, reshape, slice_
 from iree_migraphx.lowering.element import Element, constant, narrow, widen
 from iree_migraphx.lowering.family import Emit, TensorOperator, axis_of, has_elements, over_one
+from iree_migraphx.lowering.gather import Place, gathered
 from iree_migraphx.lowering.moves import INDICES, flipped, index_of, within
 from iree_migraphx.lowering.pointwise_arithmetic import maximum, minimum
 from iree_migraphx.lowering.types import TYPES, is_float, mlir_type
@@ -166,11 +167,15 @@ def _running_sum(instruction: Instruction, operands: Sequence[View]) -> View:
     """Sums of all elements up to each one, or before it, rounded to the element's type at every step."""
     x, fields = materialise(operands[0]), instruction.operator
     lens, axis = x.lens, axis_of(instruction, len(x.lens))
+
+    def before(dims: Sequence[ir.AffineExpr]) -> Place:
+        indices = [dim - int(each == axis) for each, dim in enumerate(dims)]
+        return Place(indices, [(indices[axis], lens[axis])])
+
     if fields.get("reverse"):
         x = flipped(x, [axis])
     if fields.get("exclusive"):
-        first = [int(each == axis) for each in range(len(lens))]
-        x = slice_(pad(x, first, [0] * len(lens)), [0] * len(lens), lens, [1] * len(lens))
+        x = gathered(x, lens, range(len(lens)), before)
     element = mlir_type(x.type)
     rest = [length for each, length in enumerate(lens) if each != axis]
     empty = tensor.empty(list(lens), element)

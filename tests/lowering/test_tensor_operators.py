@@ -28,6 +28,7 @@ from programs import (
     parameters,
     strided,
 )
+from random_programs.check import whole
 
 
 @dataclass(frozen=True)
@@ -428,6 +429,18 @@ def test_one_submission_for_a_gpu(name, kernel_options):
     one, two = compile_kernels(requests, parse_target("gfx942"), kernel_options)
     assert not isinstance(one.kernel, Refusal), one.kernel
     assert two.kernel.reason is Reason.MULTI_DISPATCH, two.kernel
+
+
+@pytest.mark.parametrize("gpu", ["gfx942", "gfx1100"])
+def test_on_gpus(gpu, kernel_options):
+    """Odd lengths and few elements are what IREE's GPU code has trouble with."""
+    requests = []
+    for number, row in enumerate(TABLE.values()):
+        subgraph, symbol = whole(program(row)), f"k{number}"
+        text = lower(subgraph, symbol, Form.OPERANDS)
+        requests.append(Request(symbol, text, len(subgraph.parameters) + len(subgraph.results), ""))
+    outcomes = zip(TABLE, compile_kernels(requests, parse_target(gpu), kernel_options), strict=True)
+    assert not {name: outcome.kernel for name, outcome in outcomes if isinstance(outcome.kernel, Refusal)}
 
 
 @pytest.mark.parametrize("gpu", ["gfx942", "gfx1100"])
