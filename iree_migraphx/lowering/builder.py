@@ -114,6 +114,18 @@ def apart(view: View) -> View:
     return View(op.results[0], view.lens, view.axes, view.type)
 
 
+def unfused(view: View) -> View:
+    """The same tensor; where a loop nest makes it, in a dispatch of its own, but submitted with what reads it.
+
+    Others are parts of memory: by themselves they might begin anywhere, and the pointer of a GPU's kernel may not.
+    """
+    owner = view.tensor.owner
+    if isinstance(owner, ir.Block) or owner.name != "linalg.generic":
+        return view
+    op = ir.Operation.create("iree_tensor_ext.compute_barrier.start", [view.tensor.type], [view.tensor])
+    return View(op.results[0], view.lens, view.axes, view.type)
+
+
 def reshape(view: View, lens: Sequence[int]) -> View:
     """The same elements in row-major order with other lengths; a copy only where the view's axes are permuted."""
     lens = tuple(lens)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from iree_migraphx.lowering import channels_last
 from iree_migraphx.lowering.bindings import ir
-from iree_migraphx.lowering.builder import index_expressions, materialise, pad, reshape
+from iree_migraphx.lowering.builder import index_expressions, materialise, pad, reshape, unfused
 from iree_migraphx.lowering.form import Form
 from iree_migraphx.lowering.products import contract, few_rows, widened
 from iree_migraphx.lowering.view import View
@@ -67,8 +67,11 @@ def convolve(x: View, w: View, window: Window, out: Sequence[int], sum_type: str
 
 
 def holding(view: View, axes: Sequence[int]) -> View:
-    """The view, copied where its tensor lacks one of these axes, as only operands say how far a reduction runs."""
-    return view if set(axes) <= set(view.axes) else materialise(view)
+    """The view, copied where its tensor lacks one of these axes, as only operands say how far a reduction runs.
+
+    Fused with the sums, the copy would be undone: IREE 3.13.0 divides by zero then, for GPUs.
+    """
+    return view if set(axes) <= set(view.axes) else unfused(materialise(view))
 
 
 def _loops(window: Window, x: Sequence[int], w: Sequence[int], out: Sequence[int]) -> dict[str, int]:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
 from iree_migraphx.ir.model import Instruction, Shape
 from iree_migraphx.lowering.bindings import arith, ir, tensor
-from iree_migraphx.lowering.builder import elementwise, filled, loop_index, materialise, reshape, slice_
+from iree_migraphx.lowering.builder import elementwise, filled, loop_index, materialise, reshape, slice_, unfused
 from iree_migraphx.lowering.element import Element, constant, narrow, widen
 from iree_migraphx.lowering.family import Emit, TensorOperator, axis_of, has_elements, over_one
 from iree_migraphx.lowering.gather import Place, gathered
@@ -92,14 +91,7 @@ def _updates_apart(emit: Emit) -> Emit:
 
     def apart(instruction: Instruction, operands: Sequence[View]) -> View:
         x, indices, updates = operands
-        updates = materialise(updates)
-        # Others are views of memory: apart they might begin anywhere, and a kernel's pointer may not.
-        owner = updates.tensor.owner
-        if not isinstance(owner, ir.Block) and owner.name == "linalg.generic":
-            kind = updates.tensor.type
-            op = ir.Operation.create("iree_tensor_ext.compute_barrier.start", [kind], [updates.tensor])
-            updates = replace(updates, tensor=op.results[0])
-        return emit(instruction, (x, indices, updates))
+        return emit(instruction, (x, indices, unfused(materialise(updates))))
 
     return apart
 

@@ -94,6 +94,7 @@ TABLE = {
     "nhwc": conv((2, 4, 5, 6), (3, 4, 3, 3), strides=((120, 1, 24, 4), None)),
     "repeated-image": conv((2, 4, 5, 6), (3, 4, 3, 3), strides=((0, 30, 6, 1), (36, 9, 1, 3)), padding=[1, 1]),
     "repeated-filters": conv((1, 4, 5, 6), (3, 4, 3, 3), strides=(None, (0, 0, 3, 1)), padding=[1, 1]),
+    "repeated-along-channels": conv((2, 33, 5, 6), (3, 33, 3, 3), strides=(None, (9, 0, 3, 1)), padding=[1, 1]),
     "repeated-pixel": conv((1, 4, 5, 6), (3, 4, 3, 3), strides=((4, 1, 0, 0), None), padding=[1, 1]),
     "repeated-taps": conv((1, 2, 5, 5), (3, 2, 3, 3), strides=(None, (2, 1, 0, 0))),
     "repeated-channels": conv((1, 2, 5, 5), (3, 2, 3, 3), strides=((25, 0, 5, 1), (9, 0, 3, 1))),
