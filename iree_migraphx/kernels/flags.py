@@ -102,6 +102,12 @@ def write_flags(flags: Iterable[str | FileFlag], folder: Path) -> list[str]:
     return [flag if isinstance(flag, str) else flag.written_to(folder) for flag in flags]
 
 
+def sets(flags: Iterable[str | FileFlag], *ours: str) -> bool:
+    """Whether flags of a kernel, which may be the user's, set what one of ours does, to whatever value."""
+    names = set(map(flag_name, ours))
+    return any(isinstance(flag, str) and flag_name(flag) in names for flag in flags)
+
+
 def user_flags(target: Target, options: Options, anchor: str = "") -> list[str]:
     """The user's flags for one kind of kernel; of two with one name the more particular one counts."""
     scoped = options.scoped_flags

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.kernels.accept import accept_gpu
-from iree_migraphx.kernels.compiler import Compiler, compile_command, flag_name, staged_commands
-from iree_migraphx.kernels.flags import write_flags
+from iree_migraphx.kernels.compiler import Compiler, compile_command, staged_commands
+from iree_migraphx.kernels.flags import sets, write_flags
 from iree_migraphx.kernels.hal import thread_context
 from iree_migraphx.kernels.invoke import run
 from iree_migraphx.kernels.scratch import scratch_folder
@@ -56,9 +56,7 @@ class Grouped:
 def can_be_grouped(first: Order, other: Order) -> bool:
     """Whether one run can compile both."""
     alike = (first.target, first.flags, first.timeout) == (other.target, other.flags, other.timeout)
-    ours = set(map(flag_name, _FLAGS))
-    given = any(isinstance(flag, str) and flag_name(flag) in ours for flag in first.flags)
-    return alike and not first.target.is_host and not given
+    return alike and not first.target.is_host and not sets(first.flags, *_FLAGS)
 
 
 def compile_group(orders: Sequence[Order], compiler: Compiler, stop: threading.Event) -> Grouped:

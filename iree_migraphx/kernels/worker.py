@@ -6,14 +6,13 @@ import logging
 import shlex
 import signal
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.kernels.accept import accept_gpu, accept_host
-from iree_migraphx.kernels.compiler import Compiler, compile_command, flag_name, staged_commands
-from iree_migraphx.kernels.flags import FileFlag, write_flags
+from iree_migraphx.kernels.compiler import Compiler, compile_command, staged_commands
+from iree_migraphx.kernels.flags import FileFlag, sets, write_flags
 from iree_migraphx.kernels.invoke import Run, run
 from iree_migraphx.kernels.model import Kernel, Request
 from iree_migraphx.kernels.scratch import scratch_folder
@@ -122,7 +121,7 @@ def compile_order(order: Order, compiler: Compiler, stop: threading.Event) -> Co
             source.write_text(request.mlir, encoding="utf-8")
             command = compile_command(compiler, target, write_flags(order.flags, folder), source, output)
             result = _accept(run(command, folder, output), request, target)
-            if _is(result, Reason.PUSH_CONSTANTS) and not _has(order.flags, _PARTS_AS_POINTERS):
+            if _is(result, Reason.PUSH_CONSTANTS) and not sets(order.flags, _PARTS_AS_POINTERS):
                 command = [*command, _PARTS_AS_POINTERS]
                 result = _accept(run(command, folder, output), request, target)
             if _is(result, Reason.BLOCK_NOT_1D):
@@ -189,11 +188,6 @@ def _is_about_the_input(ended: Run | None) -> bool:
 
 def _is(result: Kernel | Refusal, reason: Reason) -> bool:
     return isinstance(result, Refusal) and result.reason is reason
-
-
-def _has(flags: Iterable[str | FileFlag], ours: str) -> bool:
-    """Whether the user gives a flag of ours, with whatever value."""
-    return flag_name(ours) in (flag_name(flag) for flag in flags if isinstance(flag, str))
 
 
 def _accept(data: bytes, request: Request, target: Target) -> Kernel | Refusal:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.model import Instruction, Shape
@@ -73,18 +72,13 @@ def _dot(instruction: Instruction, operands: Sequence[View], form: Form) -> View
     """
     a, b = operands
     _require_quantized(instruction, a)
-    lens = instruction.shape.lens
-    alike = {axis for axis, length in enumerate(lens[:-2]) if length != 1 and axis not in (*a.axes, *b.axes)}
-    if alike:
-        one = tuple(1 if axis in alike else length for axis, length in enumerate(lens))
-        smaller = [View(x.tensor, (*one[:-2], *x.lens[-2:]), x.axes, x.type) for x in operands]
-        shape = Shape.standard_of(instruction.shape.type, one)
-        return _dot(replace(instruction, shape=shape), smaller, form).broadcast_to(lens, 0)
-    rank = len(lens)
+    rank = len(instruction.shape.lens)
     batch, (m, n, k) = list(range(rank - 2)), (rank - 2, rank - 1, rank)
     if rank - 1 not in a.axes:
         b = holding(b, [rank - 2])
     sum_type = accumulator(instruction.shape.type)
+    held = {*a.axes, *b.axes, m, n}
+    lens = [length if axis in held else 1 for axis, length in enumerate(instruction.shape.lens)]
     rows = lens[m] * math.prod(lens[axis] for axis in batch if axis not in b.axes)
     columns = lens[n] * math.prod(lens[axis] for axis in batch if axis not in a.axes)
     swapped = form.dense and few_rows(a.type, rows, a.lens[-1])
@@ -95,13 +89,14 @@ def _dot(instruction: Instruction, operands: Sequence[View], form: Form) -> View
         (b, index_expressions(b, [*map(ir.AffineDimExpr.get, (*batch, k, n))])),
     )
     # To IREE rows are what the first factor has.
-    return contract(
+    result = contract(
         *((second, first) if swapped else (first, second)),
         list(range(rank)),
         [*["parallel"] * rank, "reduction"],
         lens,
         sum_type,
     )
+    return result.broadcast_to(instruction.shape.lens, 0)
 
 
 def _convolution(instruction: Instruction, operands: Sequence[View], form: Form) -> View:

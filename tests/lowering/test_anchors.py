@@ -7,12 +7,9 @@ import pytest
 
 from iree_migraphx.errors import Reason, Refusal
 from iree_migraphx.ir.model import DTYPES, Shape
-from iree_migraphx.kernels.model import GpuKernel, Request
-from iree_migraphx.kernels.service import compile_kernels
-from iree_migraphx.kernels.targets import parse_target
+from iree_migraphx.kernels.model import GpuKernel
 from iree_migraphx.lowering.anchors import ANCHORS, Form
 from iree_migraphx.lowering.emit import lower
-from iree_migraphx.lowering.forms import form_for
 from iree_migraphx.lowering.types import TYPES
 from programs import (
     LAYOUTS,
@@ -28,6 +25,7 @@ from programs import (
     parameters,
     subgraphs_of,
 )
+from random_programs.gpus import gpu_kernels
 
 
 @dataclass(frozen=True)
@@ -139,6 +137,7 @@ TABLE = {
     "dot-repeated-b": dot((3, 5, 7), (3, 7, 6), strides=(None, (0, 6, 1))),
     "dot-repeated-both": dot((3, 7, 11), (3, 11, 13), half=True, strides=((0, 11, 1), (0, 13, 1))),
     "dot-repeated-batch": dot((2, 3, 5, 7), (2, 3, 7, 6), strides=((0, 35, 7, 1), (0, 0, 6, 1))),
+    "dot-repeated-both-k": dot((3, 5, 7), (3, 7, 6), strides=((0, 1, 0), (0, 6, 1))),
     "dot-repeated-k": dot((5, 7), (7, 6), strides=((1, 0), (0, 1))),
     "dot-repeated-row": dot((3, 5, 7), (3, 7, 6), strides=((7, 0, 1), (0, 1, 0))),
     "dot-batch-inside": dot((4, 5, 6), (4, 6, 7), strides=((6, 24, 1), (1, 28, 4))),
@@ -214,15 +213,10 @@ def test_anchor(computed, name, type_, form):
 @pytest.mark.parametrize("gpu", ["gfx942", "gfx1100"])
 def test_on_gpus(kernel_options, gpu):
     """Odd lengths and layouts are what IREE's GPU code has trouble with."""
-    target, requests = parse_target(gpu), []
-    for number, name in enumerate(TABLE):
-        subgraph, symbol = only(program(name, "float_type", Form.OPERANDS), Form.OPERANDS), f"k{number}"
-        mlir = lower(subgraph, symbol, form_for(target.gfx))
-        requests.append(Request(symbol, mlir, len(subgraph.parameters) + 1, subgraph.anchor))
-    outcomes = dict(zip(TABLE, compile_kernels(requests, target, kernel_options), strict=True))
-    refused = {name: outcome.kernel for name, outcome in outcomes.items() if isinstance(outcome.kernel, Refusal)}
-    assert not refused
-    assert isinstance(outcomes["dot-repeated-both"].kernel, GpuKernel)
+    programs = [program(name, "float_type", Form.OPERANDS) for name in TABLE]
+    made = dict(zip(TABLE, gpu_kernels(programs, gpu, kernel_options), strict=True))
+    assert not {name: kernel for name, kernel in made.items() if isinstance(kernel, Refusal)}
+    assert isinstance(made["dot-repeated-both"], GpuKernel)
 
 
 @pytest.mark.parametrize("form", LAYOUTS)

@@ -28,7 +28,7 @@ from programs import (
     parameters,
     strided,
 )
-from random_programs.check import whole
+from random_programs.gpus import gpu_kernels
 
 
 @dataclass(frozen=True)
@@ -434,13 +434,9 @@ def test_one_submission_for_a_gpu(name, kernel_options):
 @pytest.mark.parametrize("gpu", ["gfx942", "gfx1100"])
 def test_on_gpus(gpu, kernel_options):
     """Odd lengths and few elements are what IREE's GPU code has trouble with."""
-    requests = []
-    for number, row in enumerate(TABLE.values()):
-        subgraph, symbol = whole(program(row)), f"k{number}"
-        text = lower(subgraph, symbol, Form.OPERANDS)
-        requests.append(Request(symbol, text, len(subgraph.parameters) + len(subgraph.results), ""))
-    outcomes = zip(TABLE, compile_kernels(requests, parse_target(gpu), kernel_options), strict=True)
-    assert not {name: outcome.kernel for name, outcome in outcomes if isinstance(outcome.kernel, Refusal)}
+    kernels = gpu_kernels([program(row) for row in TABLE.values()], gpu, kernel_options)
+    named = zip(TABLE, kernels, strict=True)
+    assert not {name: kernel for name, kernel in named if isinstance(kernel, Refusal)}
 
 
 @pytest.mark.parametrize("gpu", ["gfx942", "gfx1100"])

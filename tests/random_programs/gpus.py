@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from iree_migraphx.errors import Reason, Refusal
-from iree_migraphx.kernels.model import GpuSequence, Request
+from iree_migraphx.ir.model import Program
+from iree_migraphx.kernels.model import GpuSequence, Kernel, Request
 from iree_migraphx.kernels.service import compile_kernels
 from iree_migraphx.kernels.targets import parse_target
 from iree_migraphx.lowering.emit import lower
@@ -20,31 +21,27 @@ from iree_migraphx.lowering.forms import form_for
 from iree_migraphx.options import Options
 from programs import text
 from random_programs.check import whole
-from random_programs.generate import Example, distinct
+from random_programs.generate import distinct
 
 _BATCH = 100
 
 
-def outcomes(examples: Sequence[Example], gpu: str, options: Options) -> list[int | Refusal]:
-    """The steps that each takes, or why it has no kernel."""
+def gpu_kernels(programs: Sequence[Program], gpu: str, options: Options) -> list[Kernel | Refusal]:
+    """Each program as one kernel, or why there is none."""
     target = parse_target(gpu)
-    found: dict[int, int | Refusal] = {}
+    found: dict[int, Kernel | Refusal] = {}
     requests: dict[int, Request] = {}
-    for number, example in enumerate(examples):
-        subgraph, symbol = whole(example.program), f"k{number}"
+    for number, program in enumerate(programs):
+        subgraph, symbol = whole(program), f"k{number}"
         try:
             mlir = lower(subgraph, symbol, form_for(target.gfx))
         except Refusal as refusal:
             found[number] = refusal
         else:
             requests[number] = Request(symbol, mlir, len(subgraph.parameters) + len(subgraph.results), "")
-    for number, outcome in zip(requests, compile_kernels([*requests.values()], target, options), strict=True):
-        kernel = outcome.kernel
-        if not isinstance(kernel, Refusal):
-            found[number] = len(kernel.steps) if isinstance(kernel, GpuSequence) else 1
-        else:
-            found[number] = kernel
-    return [found[number] for number in range(len(examples))]
+    outcomes = compile_kernels([*requests.values()], target, options)
+    found |= {number: outcome.kernel for number, outcome in zip(requests, outcomes, strict=True)}
+    return [found[number] for number in range(len(programs))]
 
 
 def computes_nothing(refusal: Refusal) -> bool:
@@ -65,14 +62,17 @@ def main() -> int:
         while counts.total() < given.examples:
             wanted = min(_BATCH, given.examples - counts.total())
             examples, number = distinct(given.seed, number, wanted, known, given.large)
-            for example, outcome in zip(examples, outcomes(examples, gpu, Options(quiet=True)), strict=True):
-                if isinstance(outcome, int):
-                    counts["one launch" if outcome == 1 else "several launches"] += 1
-                elif computes_nothing(outcome):
+            kernels = gpu_kernels([example.program for example in examples], gpu, Options(quiet=True))
+            for example, kernel in zip(examples, kernels, strict=True):
+                if isinstance(kernel, GpuSequence):
+                    counts["one launch" if len(kernel.steps) == 1 else "several launches"] += 1
+                elif not isinstance(kernel, Refusal):
+                    counts["one launch"] += 1
+                elif computes_nothing(kernel):
                     counts["nothing to compute"] += 1
                 else:
-                    counts[outcome.reason.value] += 1
-                    print(f"{gpu}: {outcome}\n{text(example.program)}\n", flush=True)
+                    counts[kernel.reason.value] += 1
+                    print(f"{gpu}: {kernel}\n{text(example.program)}\n", flush=True)
         print(f"{gpu}: " + ", ".join(f"{count} {what}" for what, count in counts.most_common()), flush=True)
     return 0
 
